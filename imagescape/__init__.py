@@ -1,0 +1,2 @@
+"""imagescape."""
+__version__ = "0.1.0"

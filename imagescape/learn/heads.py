@@ -1,0 +1,73 @@
+"""What stands on a backbone: the projector of contrastive learning and its last layer, the readout."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class Projector(nn.Module):
+    """Linear, ReLU, linear; no batch norm (Boehm et al. 2023, arXiv:2210.09879).
+
+    Args:
+        in_features: Width of the backbone's features.
+        hidden: Width of the middle.
+        out_features: Dimensions of the projections: 128 to learn features, 2 for a map.
+    """
+
+    def __init__(
+        self, in_features: int, hidden: int = 1024, out_features: int = 128
+    ) -> None:
+        super().__init__()
+        self.hidden = nn.Sequential(nn.Linear(in_features, hidden), nn.ReLU())
+        self.readout = nn.Linear(hidden, out_features)
+
+    def forward(
+        self, features: Float[Tensor, "n in_features"]
+    ) -> Float[Tensor, "n out_features"]:
+        return self.readout(self.hidden(features))
+
+    def replace_readout(self, out_features: int, generator: torch.Generator) -> None:
+        """A new last layer with standard normal weights: large ones, so that a map starts spread out."""
+        readout = nn.Linear(self.readout.in_features, out_features)
+        with torch.no_grad():
+            readout.weight.normal_(generator=generator)
+            readout.bias.zero_()
+        self.readout = readout.to(self.readout.weight.device)
+
+
+class Network(nn.Module):
+    """A backbone and its projector: images -> features H -> projections Z."""
+
+    def __init__(self, backbone: nn.Module, projector: Projector) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.projector = projector
+
+    def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
+        return self.projector(self.backbone(images))
+
+
+@torch.no_grad()
+def straighten(projector: Projector, coords: Float[Tensor, "n d"]) -> None:
+    """Fold centring and rotation to principal axes into the last layer, so every later projection has them.
+
+    Args:
+        projector: Changed in place: its outputs on the images of `coords` become centred, with
+            variances falling from axis to axis and the axes uncorrelated.
+        coords: Its present outputs on the collection.
+
+    Signs are fixed by making the third moment along each axis positive, so that the same map is not mirrored
+    from run to run.
+    """
+    coords = coords.double()
+    mean = coords.mean(0)
+    centred = coords - mean
+    _, axes = torch.linalg.eigh(centred.T @ centred)
+    axes = axes.flip(1)
+    skew = (centred @ axes).pow(3).sum(0)
+    axes = axes * torch.where(skew < 0, -1.0, 1.0)
+    readout = projector.readout
+    weight, bias = readout.weight.double(), readout.bias.double()
+    mean, axes = mean.to(weight.device), axes.to(weight.device)
+    readout.weight.copy_(axes.T @ weight)
+    readout.bias.copy_(axes.T @ (bias - mean))

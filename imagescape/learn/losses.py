@@ -1,0 +1,224 @@
+"""InfoNCE over two views of a batch, with the similarity passed in.
+
+A loss here is a function of tensors: no device, no labels, no state. The kernels return *log*
+similarities so that the loss can stay in log space, and always compute in at least float32:
+a trained map spans hundreds of units, and under half precision squared distances overflow.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from imagescape.errors import InputError
+
+LogSimilarity = Callable[[Tensor, Tensor], Tensor]
+
+# Logits that are held at once; beyond this the loss goes through them in blocks of rows. 64 MiB in float32.
+MAX_DENSE_LOGITS = 2**24
+
+
+def cosine(
+    a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], *, temperature: float = 0.5
+) -> Float[Tensor, "n m"]:
+    """Cosine similarity over temperature: SimCLR's kernel (Chen et al. 2020, arXiv:2002.05709)."""
+    return F.normalize(a, dim=1) @ F.normalize(b, dim=1).T / temperature
+
+
+def cauchy(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
+    """Log of the Cauchy kernel 1 / (1 + |a - b|^2): t-SimCNE's (Boehm et al. 2023, arXiv:2210.09879)."""
+    return -squared_distances(a, b).log1p()
+
+
+def student_t(
+    a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], *, dof: float | Tensor = 1.0
+) -> Float[Tensor, "n m"]:
+    """Log of Student's t kernel (1 + |a - b|^2 / dof)^(-(dof + 1) / 2); `dof` = 1 is Cauchy.
+
+    Source: van der Maaten 2009, "Learning a parametric embedding by preserving local structure".
+    """
+    return (squared_distances(a, b) / dof).log1p() * (-(dof + 1) / 2)
+
+
+def gaussian(
+    a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], *, bandwidth: float = 1.0
+) -> Float[Tensor, "n m"]:
+    """Log of the Gaussian kernel exp(-|a - b|^2 / (2 bandwidth^2))."""
+    return -squared_distances(a, b) / (2 * bandwidth**2)
+
+
+def squared_distances(
+    a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]
+) -> Float[Tensor, "n m"]:
+    """|a_i - b_j|^2, exact by differences up to 3 dimensions, else by one matrix product of centred rows."""
+    if a.shape[1] <= 3:
+        return sum(
+            (x[:, None] - y[None, :]).square()
+            for x, y in zip(a.unbind(1), b.unbind(1), strict=True)
+        )  # type: ignore[return-value]
+    # The product form loses digits with the distance from the origin, so the origin goes to the middle.
+    centre = b.detach().mean(0)
+    a, b = a - centre, b - centre
+    return torch.addmm(
+        a.square().sum(1, keepdim=True) + b.square().sum(1), a, b.T, alpha=-2
+    ).clamp_min(0)
+
+
+class Tempered(nn.Module):
+    """A kernel whose log similarity is divided by a temperature, fixed or learned with the network.
+
+    The logarithm of the temperature is what is learned, so it stays positive
+    (Radford et al. 2021, arXiv:2103.00020).
+
+    Args:
+        log_similarity: The kernel, at temperature 1.
+        temperature: Where it starts, > 0.
+        learnable: Whether training changes it.
+    """
+
+    def __init__(
+        self,
+        log_similarity: LogSimilarity,
+        temperature: float = 0.5,
+        *,
+        learnable: bool = False,
+    ) -> None:
+        super().__init__()
+        if temperature <= 0:
+            raise InputError(f"temperature must be above 0, got {temperature}")
+        self.log_similarity = log_similarity
+        self.log_temperature = nn.Parameter(
+            torch.tensor(temperature).log(), requires_grad=learnable
+        )
+
+    def forward(
+        self, a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]
+    ) -> Float[Tensor, "n m"]:
+        return self.log_similarity(a, b) / self.log_temperature.exp()
+
+
+KERNELS: dict[str, LogSimilarity] = {
+    "cosine": cosine,
+    "cauchy": cauchy,
+    "student_t": student_t,
+    "gaussian": gaussian,
+}
+
+
+def kernel(
+    name: str, *, temperature: float | None = None, learn_temperature: bool = False
+) -> LogSimilarity:
+    """The kernel called `name`, at `temperature` (None: the kernel's own).
+
+    Raises:
+        InputError: no kernel of that name.
+    """
+    if name not in KERNELS:
+        raise InputError(f"kernel must be one of {', '.join(KERNELS)}, got '{name}'")
+    if name == "cosine":
+        if learn_temperature:
+            return Tempered(
+                partial(cosine, temperature=1.0), temperature or 0.5, learnable=True
+            )
+        return partial(cosine, temperature=0.5 if temperature is None else temperature)
+    if temperature is None and not learn_temperature:
+        return KERNELS[name]
+    return Tempered(
+        KERNELS[name],
+        1.0 if temperature is None else temperature,
+        learnable=learn_temperature,
+    )
+
+
+def info_nce(
+    view_a: Float[Tensor, "n d"],
+    view_b: Float[Tensor, "n d"],
+    *,
+    log_similarity: LogSimilarity = cosine,
+    candidates: tuple[Float[Tensor, "m d"], Float[Tensor, "m d"]] | None = None,
+    first_row: int = 0,
+    block_rows: int | None = None,
+) -> Float[Tensor, ""]:
+    """Mean cross-entropy, in nats, of picking each sample's other view out of the batch.
+
+    Row i of `view_a` and row i of `view_b` are two views of image i. Every one of the 2n rows
+    is an anchor; it is compared with the two views of all m images but itself, the positive
+    staying among them. The (2n, 2m) similarities are held whole only when they are few; beyond
+    that they are made a block of rows at a time and made again in the backward pass, so that
+    memory grows with the batch and not with its square.
+
+    Args:
+        view_a: Projections of the first views, (n, d).
+        view_b: Projections of the second views, (n, d), same row order.
+        log_similarity: Maps (n, d) and (m, d) to an (n, m) matrix of log similarities.
+        candidates: Both views of the whole batch when these n images are one device's share of
+            it, (m, d) each; None: the n images are the batch.
+        first_row: Which candidate row is row 0 of this share.
+        block_rows: Anchors at a time; None: as many as keep a block within `MAX_DENSE_LOGITS`.
+
+    Returns:
+        A scalar >= 0; it is log(2m - 1) when all rows are equal.
+
+    Raises:
+        ValueError: m is below 2, so there is nothing to contrast.
+
+    Source: Chen et al. 2020, arXiv:2002.05709, algorithm 1; the Cauchy form Boehm et al. 2023.
+
+    >>> z = torch.ones(4, 3)
+    >>> round(float(info_nce(z, z)), 4)  # log(7)
+    1.9459
+    """
+    n = len(view_a)
+    all_a, all_b = (view_a, view_b) if candidates is None else candidates
+    m = len(all_a)
+    if m < 2:
+        raise InputError(
+            f"info_nce needs at least 2 images to contrast, got a batch of {m}"
+        )
+    with torch.autocast(view_a.device.type, enabled=False):
+        anchors, others = (
+            _at_least_float32(torch.cat(pair))
+            for pair in ((view_a, view_b), (all_a, all_b))
+        )
+        itself = torch.arange(first_row, first_row + n, device=anchors.device)
+        itself = torch.cat([itself, itself + m])
+        positive = itself.roll(n)
+
+        if block_rows is None:
+            block_rows = max(1, MAX_DENSE_LOGITS // (2 * m))
+        if block_rows >= 2 * n:
+            return _cross_entropy(anchors, others, itself, positive, log_similarity) / (
+                2 * n
+            )
+        total = anchors.new_zeros(())
+        for rows in torch.arange(2 * n, device=anchors.device).split(block_rows):
+            total = total + checkpoint(
+                _cross_entropy,
+                anchors[rows],
+                others,
+                itself[rows],
+                positive[rows],
+                log_similarity,
+                use_reentrant=False,
+                preserve_rng_state=False,
+            )
+        return total / (2 * n)
+
+
+def _cross_entropy(
+    anchors: Float[Tensor, "b d"],
+    others: Float[Tensor, "c d"],
+    itself: Int[Tensor, " b"],
+    positive: Int[Tensor, " b"],
+    log_similarity: LogSimilarity,
+) -> Float[Tensor, ""]:
+    logits = log_similarity(anchors, others).scatter(1, itself[:, None], -torch.inf)
+    return F.cross_entropy(logits, positive, reduction="sum")
+
+
+def _at_least_float32(rows: Tensor) -> Tensor:
+    return rows.float() if rows.dtype in (torch.float16, torch.bfloat16) else rows

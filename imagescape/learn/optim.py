@@ -1,0 +1,101 @@
+"""Optimizers and learning-rate schedules, counted in steps."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+from imagescape.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How long and how fast to train.
+
+    Attributes:
+        epochs: Passes over the items.
+        batch_size: Items a step, over all devices; every step has as many.
+        learning_rate: At its highest.
+        warmup_epochs: The rate rises linearly over these, from its first step's share, never from 0.
+        decay: How it falls after that: "cosine", "linear" or not ("constant").
+        final_fraction: What is left of it at the end, for cosine and linear.
+        optimizer: "sgd" (with momentum), "adam" or "adamw".
+        momentum: Of SGD.
+        weight_decay: On every weight.
+        clip_gradient: Largest absolute value of a gradient's entry, or None.
+        accumulate: Steps whose gradients are averaged before one update; negatives stay within a step.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    warmup_epochs: float = 0
+    decay: Literal["cosine", "linear", "constant"] = "cosine"
+    final_fraction: float = 0.0
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    clip_gradient: float | None = None
+    accumulate: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "accumulate"):
+            if getattr(self, name) < 1:
+                raise InputError(
+                    f"{name} must be at least 1, got {getattr(self, name)}"
+                )
+        for name, known in (
+            ("decay", ("cosine", "linear", "constant")),
+            ("optimizer", ("sgd", "adam", "adamw")),
+        ):
+            if getattr(self, name) not in known:
+                raise InputError(
+                    f"{name} must be one of {', '.join(known)}, got '{getattr(self, name)}'"
+                )
+        if not self.learning_rate > 0 or not math.isfinite(self.learning_rate):
+            raise InputError(
+                f"learning_rate must be above 0 and finite, got {self.learning_rate}"
+            )
+        if self.clip_gradient is not None and not self.clip_gradient > 0:
+            raise InputError(
+                f"clip_gradient must be above 0 or None, got {self.clip_gradient}"
+            )
+        if self.warmup_epochs < 0:
+            raise InputError(
+                f"warmup_epochs must be at least 0, got {self.warmup_epochs}"
+            )
+
+    def rate_at(self, step: int, steps_per_epoch: int) -> float:
+        """Learning rate of step 0, 1, … of a run of `epochs` times `steps_per_epoch`."""
+        total = self.epochs * steps_per_epoch
+        warmup = min(round(self.warmup_epochs * steps_per_epoch), total)
+        if step < warmup:
+            return self.learning_rate * (step + 1) / warmup
+        done = (step - warmup) / max(1, total - warmup)
+        remaining = {
+            "cosine": (1 + math.cos(math.pi * done)) / 2,
+            "linear": 1 - done,
+            "constant": 1.0,
+        }[self.decay]
+        return self.learning_rate * (
+            remaining
+            if self.decay == "constant"
+            else self.final_fraction + (1 - self.final_fraction) * remaining
+        )
+
+    def build(self, module: nn.Module) -> torch.optim.Optimizer:
+        """The optimizer over what of `module` is to be trained."""
+        parameters = [
+            parameter for parameter in module.parameters() if parameter.requires_grad
+        ]
+        if self.optimizer == "sgd":
+            return torch.optim.SGD(
+                parameters,
+                self.learning_rate,
+                momentum=self.momentum,
+                weight_decay=self.weight_decay,
+            )
+        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.optimizer]
+        return kind(parameters, self.learning_rate, weight_decay=self.weight_decay)

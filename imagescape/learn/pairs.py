@@ -1,0 +1,128 @@
+"""Where positives come from: items of a collection as two aligned batches of views."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from imagescape.errors import InputError
+from imagescape.learn.augment import Augment
+
+
+class Pairs(Protocol):
+    """Items 0 … len - 1, drawn as pairs of views that should end up together."""
+
+    device: torch.device
+
+    def __len__(self) -> int:
+        """Items, not pairs."""
+
+    def batch(self, index: np.ndarray, generator: Generator) -> tuple[Tensor, Tensor]:
+        """Two views of each item of `index`, on the device; row i of both is a positive pair.
+
+        All randomness comes from `generator`, so the same call gives the same batch.
+        """
+
+
+class Augmented:
+    """Two augmentations of the same image: SimCLR's and t-SimCNE's pairs.
+
+    Args:
+        pixels: (n, s, s, 3) uint8, in memory or memory-mapped.
+        augment: Makes one random view of each image of a batch.
+        device: Where views are made. The pixels move there once, whole, when they take less
+            than half of the free memory of a CUDA device; else batch by batch.
+    """
+
+    def __init__(
+        self, pixels: np.ndarray, augment: Augment, device: torch.device
+    ) -> None:
+        self.augment, self.device = augment, device
+        self._pixels = pixels
+        self._resident: Tensor | None = None
+        if (
+            device.type == "cuda"
+            and pixels.nbytes < torch.cuda.mem_get_info(device)[0] // 2
+        ):
+            self._resident = torch.from_numpy(np.ascontiguousarray(pixels)).to(device)
+
+    def __len__(self) -> int:
+        return len(self._pixels)
+
+    def batch(self, index: np.ndarray, generator: Generator) -> tuple[Tensor, Tensor]:
+        pixels = self._gather(index)
+        return self.augment(pixels, generator), self.augment(pixels, generator)
+
+    def _gather(self, index: np.ndarray) -> Tensor:
+        if self._resident is not None:
+            return self._resident[torch.from_numpy(index).to(self.device)]
+        images = torch.from_numpy(self._pixels[index])
+        if self.device.type == "cuda":
+            return images.pin_memory().to(self.device, non_blocking=True)
+        return images.to(self.device)
+
+
+class CachedFeatures:
+    """Two different views of an item among several made beforehand, when the network below is frozen.
+
+    Args:
+        features: (views, n, d) with at least 2 views; row i of every view is item i.
+        device: Where batches go.
+    """
+
+    def __init__(
+        self, features: Float[Tensor, "views n d"], device: torch.device
+    ) -> None:
+        if len(features) < 2:
+            raise InputError(
+                f"pairs need at least 2 views of each item, got {len(features)}"
+            )
+        self.features, self.device = features, device
+
+    def __len__(self) -> int:
+        return self.features.shape[1]
+
+    def batch(self, index: np.ndarray, generator: Generator) -> tuple[Tensor, Tensor]:
+        views, items = (
+            len(self.features),
+            torch.from_numpy(index).to(self.features.device),
+        )
+        first = torch.randint(
+            views, (len(index),), generator=generator, device=generator.device
+        )
+        # A shift of 1 … views - 1 can never come back to the first.
+        shift = torch.randint(
+            1, views, (len(index),), generator=generator, device=generator.device
+        )
+        pair = (first, (first + shift) % views)
+        a, b = (
+            self.features[view.to(items.device), items].to(self.device).float()
+            for view in pair
+        )
+        return a, b
+
+
+class ReadyPairs:
+    """A dataset that makes its own pairs: item i is (view_a, view_b), float tensors of one shape (3, t, t).
+
+    Its own randomness is beyond our seeds: such a run cannot be repeated exactly.
+    """
+
+    def __init__(
+        self, dataset: Sequence[tuple[Tensor, Tensor]], device: torch.device
+    ) -> None:
+        self.dataset, self.device = dataset, device
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def batch(self, index: np.ndarray, generator: Generator) -> tuple[Tensor, Tensor]:
+        items = [self.dataset[int(i)] for i in index]
+        a, b = (
+            torch.stack([torch.as_tensor(item[side]) for item in items])
+            for side in (0, 1)
+        )
+        return a.to(self.device), b.to(self.device)

@@ -1,0 +1,174 @@
+"""What a contrastive recipe can be told: its stages and the few settings they share."""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from torch import nn
+
+from imagescape.errors import InputError
+from imagescape.learn.augment import AUGMENTS, Augment
+from imagescape.learn.backbones import STEMS
+from imagescape.learn.losses import KERNELS, LogSimilarity, kernel
+from imagescape.learn.optim import Schedule
+from imagescape.runtime import Precision
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One part of a recipe, trained from where the one before it ended, with an optimizer of its own.
+
+    Attributes:
+        epochs: Passes over the images.
+        dimension: Of the projections. A stage whose dimension differs from the one before it gets
+            a new last layer with standard normal weights.
+        kernel: "cauchy", "cosine", "student_t" or "gaussian".
+        temperature: Of the kernel; None: the kernel's own (.5 for cosine, 1 for the others).
+        learn_temperature: Whether training changes it.
+        learning_rate: For a batch of 256; it grows in proportion with the batch.
+        warmup_epochs: Linear, counted in steps; at most a quarter of the stage.
+        decay: "cosine", "linear" or "constant".
+        trains: "all", or "readout": only the last layer, on features of the frozen rest that are
+            made once from `readout_views` augmentations of each image and then reused.
+    """
+
+    epochs: int
+    dimension: int
+    kernel: str = "cauchy"
+    temperature: float | None = None
+    learn_temperature: bool = False
+    learning_rate: float = 0.03
+    warmup_epochs: float = 0
+    decay: Literal["cosine", "linear", "constant"] = "cosine"
+    trains: Literal["all", "readout"] = "all"
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise InputError(f"a stage needs at least 1 epoch, got {self.epochs}")
+        if self.dimension < 1:
+            raise InputError(
+                f"a stage needs at least 1 dimension, got {self.dimension}"
+            )
+        if self.kernel not in KERNELS:
+            raise InputError(
+                f"kernel must be one of {', '.join(KERNELS)}, got '{self.kernel}'"
+            )
+        if self.trains not in ("all", "readout"):
+            raise InputError(f"a stage trains 'all' or 'readout', got '{self.trains}'")
+
+    def log_similarity(self) -> LogSimilarity:
+        return kernel(
+            self.kernel,
+            temperature=self.temperature,
+            learn_temperature=self.learn_temperature,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Settings of SimCLR and t-SimCNE.
+
+    Attributes:
+        stages: What is trained, in order.
+        backbone: A name (`backbones.backbone_names()`), the folder of a saved model to start from, or any
+            module that maps (n, 3, s, s) to (n, out_features) and has `out_features`.
+        stem, width: Of a ResNet; stem "auto" follows the size of the images.
+        hidden: Width of the projector's middle.
+        size_px: Side of the views; None: the images' own, 64 at most.
+        fit: How a non-square image is made square: "crop" its middle, "pad" or "squash".
+        augment: "contrastive", "medical" or "photographs"; any callable (pixels uint8 (n, s, s, 3),
+            generator) -> (n, 3, t, t); or a dataset of ready pairs of views.
+        batch_size: Images a step; None: 1024, less for small collections.
+        optimizer, weight_decay, clip_gradient: Of every stage.
+        minutes: Time for the training; the epochs are fitted to it after measuring a step.
+        seed: Settles every random choice.
+        device, precision: Where and how; "auto" takes the best there is.
+    """
+
+    stages: tuple[Stage, ...]
+    backbone: str | nn.Module = "resnet18"
+    stem: Literal["auto", "small", "strided", "imagenet"] = "auto"
+    width: int = 64
+    hidden: int = 1024
+    size_px: int | None = None
+    fit: Literal["crop", "pad", "squash"] = "crop"
+    augment: str | Augment | Any = "contrastive"
+    batch_size: int | None = None
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    weight_decay: float = 5e-4
+    clip_gradient: float | None = None
+    minutes: float | None = None
+    seed: int = 0
+    device: str = "auto"
+    precision: Precision = "auto"
+
+    def __post_init__(self) -> None:
+        if not self.stages:
+            raise InputError("a recipe needs at least one stage")
+        if (
+            self.stages[0].trains == "readout"
+            and isinstance(self.backbone, str)
+            and self.backbone.startswith("resnet")
+        ):
+            raise InputError(
+                "the first stage cannot train only the readout of a network that has learned nothing yet"
+            )
+        if self.stem not in ("auto", *STEMS):
+            raise InputError(
+                f"stem must be one of auto, {', '.join(STEMS)}, got '{self.stem}'"
+            )
+        if self.fit not in ("crop", "pad", "squash"):
+            raise InputError(f"fit must be 'crop', 'pad' or 'squash', got '{self.fit}'")
+        if isinstance(self.augment, str) and self.augment not in AUGMENTS:
+            raise InputError(
+                f"augment must be one of {', '.join(AUGMENTS)}, a callable or a dataset, got '{self.augment}'"
+            )
+        if self.batch_size is not None and self.batch_size < 2:
+            raise InputError(
+                f"batch_size must be at least 2 images to contrast, got {self.batch_size}"
+            )
+        if self.minutes is not None and not self.minutes > 0:
+            raise InputError(f"minutes must be above 0, got {self.minutes}")
+
+    def batch_for(self, images: int) -> int:
+        """Images a step for a collection of `images`: as asked, else a power of two that leaves 8 steps an epoch."""
+        if self.batch_size is not None:
+            return self.batch_size
+        if images < 64:
+            return images
+        return max(32, min(1024, 2 ** ((images // 8).bit_length() - 1)))
+
+    def schedule(self, stage: Stage, images: int) -> Schedule:
+        batch = self.batch_for(images)
+        return Schedule(
+            epochs=stage.epochs,
+            batch_size=batch,
+            learning_rate=stage.learning_rate * batch / 256,
+            warmup_epochs=min(stage.warmup_epochs, stage.epochs / 4),
+            decay=stage.decay,
+            optimizer=self.optimizer,
+            weight_decay=self.weight_decay,
+            clip_gradient=self.clip_gradient,
+        )
+
+    def with_epochs_scaled(self, factor: float) -> "Recipe":
+        """The same stages, each `factor` times as long, and 1 epoch at least."""
+        return replace(
+            self,
+            stages=tuple(
+                replace(stage, epochs=max(1, round(stage.epochs * factor)))
+                for stage in self.stages
+            ),
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values; what the user made in Python is named by its type."""
+        values = asdict(replace(self, backbone="", augment="contrastive"))
+        for name in ("backbone", "augment"):
+            value = getattr(self, name)
+            values[name] = (
+                value
+                if isinstance(value, str)
+                else f"<{type(value).__module__}.{type(value).__qualname__}>"
+            )
+        values["stages"] = list(values["stages"])
+        return values
