@@ -155,7 +155,7 @@ def track(description: str, total: int | None = None, *, unit: str = "images", d
                 finished = bar.tasks[0].completed + count - done
                 rate = f"{finished / max(time.monotonic() - began, 1e-9):.0f}/s"
                 note = "  ".join(f"{name} {value:.4g}" for name, value in fields.items())
-                bar.update(task, advance=count, rate=rate, **({"note": note} if fields else {}))
+                bar.update(task, advance=count, rate=rate, note=note or bar.tasks[0].fields["note"])
 
         yield Bar()
 

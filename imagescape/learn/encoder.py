@@ -17,6 +17,7 @@ from torch import nn
 
 import imagescape
 from imagescape.errors import CheckpointError, InputError
+from imagescape.images.decode import Fit
 from imagescape.images.pixels import as_pixels
 from imagescape.learn.augment import Contrastive
 from imagescape.learn.backbones import Stem, backbone
@@ -35,34 +36,29 @@ class Architecture:
         backbone: A name that `backbones.backbone` knows, or "custom" for a module that the user made.
         stem, width: Of a ResNet.
         hidden: Width of the projector's middle.
-        out_features: Dimensions of the projections.
+        out_features: Dimensions of the projections; 0: a backbone alone, without a projector.
     """
 
     backbone: str
-    stem: Stem
-    width: int
-    hidden: int
-    out_features: int
+    stem: Stem = "small"
+    width: int = 64
+    hidden: int = 1024
+    out_features: int = 0
 
-    def build(
-        self, custom: nn.Module | None = None, *, pretrained: bool = False
-    ) -> Network:
+    def build(self, custom: nn.Module | None = None, *, pretrained: bool = False) -> Network:
         body = custom
         if body is None:
             if self.backbone == "custom":
-                raise CheckpointError(
-                    "this model stands on a backbone of the user's own: pass the module as backbone="
-                )
-            body = backbone(
-                self.backbone, stem=self.stem, width=self.width, pretrained=pretrained
-            )
-        if not isinstance(getattr(body, "out_features", None), int):
+                raise CheckpointError("this model stands on a backbone of the user's own: pass the module as backbone=")
+            body = backbone(self.backbone, stem=self.stem, width=self.width, pretrained=pretrained)
+        width = getattr(body, "out_features", None)
+        if not isinstance(width, int):
             raise InputError(
                 f"a backbone must say how wide its features are in an int `out_features`; {type(body).__name__} does not"
             )
-        return Network(
-            body, Projector(body.out_features, self.hidden, self.out_features)
-        )
+        if not self.out_features:
+            return Network(body, None)
+        return Network(body, Projector(width, self.hidden, self.out_features))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +74,7 @@ class Preprocessing:
 
     size_px: int
     cache_px: int
-    fit: str
+    fit: Fit
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
@@ -112,47 +108,50 @@ class Encoder:
         self.device = resolve_device(device)
         self.precision: Precision = precision
 
-    def encode(
-        self, images: object
-    ) -> tuple[Float[np.ndarray, "n h"], Float[np.ndarray, "n d"]]:
+    @property
+    def projector(self) -> Projector:
+        """The projector.
+
+        Raises:
+            CheckpointError: this is a backbone alone.
+        """
+        if self.network.projector is None:
+            raise CheckpointError("this encoder is a backbone alone: it gives features and no projections")
+        return self.network.projector
+
+    def encode(self, images: object) -> tuple[Float[np.ndarray, "n h"], Float[np.ndarray, "n d"]]:
         """Features of the backbone and projections of the head, float32, in the order given.
 
         Args:
             images: A collection, paths, PIL images, a (n, h, w, 3) uint8 array, or a torch Dataset.
         """
-        pixels = as_pixels(
-            images, self.preprocessing.cache_px, fit=self.preprocessing.fit
-        )
+        pixels = as_pixels(images, self.preprocessing.cache_px, fit=self.preprocessing.fit)
         return self.encode_pixels(pixels)
 
     def encode_pixels(
         self, pixels: UInt8[np.ndarray, "n s s 3"]
     ) -> tuple[Float[np.ndarray, "n h"], Float[np.ndarray, "n d"]]:
         """The same for images that are already square and of the cache's size."""
-        network = self.network.to(self.device, memory_format=torch.channels_last).eval()
+        network = self.network.to(self.device).eval()
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
         n, view = len(pixels), self.preprocessing.view
-        features = np.empty((n, network.backbone.out_features), np.float32)
-        projections = np.empty((n, network.projector.readout.out_features), np.float32)
+        features = np.empty((n, int(network.backbone.out_features)), np.float32)  # type: ignore[arg-type]
+        projections = np.empty((n, self.architecture.out_features), np.float32)
         with torch.inference_mode(), track("encode", n) as tracker:
             for start in range(0, n, _BATCH):
                 rows = slice(start, min(start + _BATCH, n))
-                batch = torch.from_numpy(np.ascontiguousarray(pixels[rows])).to(
-                    self.device
-                )
+                batch = torch.from_numpy(np.array(pixels[rows])).to(self.device)
                 h = self.body_features(view.plain(batch))
                 features[rows] = h.cpu().numpy()
-                projections[rows] = network.projector(h).cpu().numpy()
+                if network.projector is not None:
+                    projections[rows] = network.projector(h).cpu().numpy()
                 tracker.advance(rows.stop - rows.start)
         return features, projections
 
-    def body_features(
-        self, views: Float[torch.Tensor, "n 3 t t"]
-    ) -> Float[torch.Tensor, "n h"]:
+    def body_features(self, views: Float[torch.Tensor, "n 3 t t"]) -> Float[torch.Tensor, "n h"]:
         """Float32 features of a batch of views; the backbone runs in bf16 where that is the faster."""
         dtype = autocast_dtype(self.device, self.precision)
-        with torch.autocast(
-            self.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None
-        ):
+        with torch.autocast(self.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None):
             features: torch.Tensor = self.network.backbone(views)
         return features.float()
 
@@ -192,19 +191,20 @@ class Encoder:
         """
         config = read_config(folder)
         architecture = Architecture(**config["architecture"])
-        parts = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in config["preprocessing"].items()
-        }
+        parts: dict[str, Any] = config["preprocessing"]
+        parts |= {name: tuple(parts[name]) for name in ("mean", "std")}
         network = architecture.build(backbone)
         load_weights(network, Path(folder) / "weights.safetensors")
-        return cls(
-            network,
-            architecture,
-            Preprocessing(**parts),
-            device=device,
-            precision=precision,
-        )
+        return cls(network, architecture, Preprocessing(**parts), device=device, precision=precision)
+
+
+def pretrained_encoder(name: str, *, device: str = "auto", size_px: int = 224) -> Encoder:
+    """A backbone with the weights and the normalisation that it is published with, its features alone."""
+    architecture = Architecture(backbone=name)
+    network = architecture.build(pretrained=True)
+    mean, std = (getattr(network.backbone, part) for part in ("mean", "std"))
+    preprocessing = Preprocessing(size_px=size_px, cache_px=size_px, fit="crop", mean=mean, std=std)
+    return Encoder(network, architecture, preprocessing, device=device)
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:
@@ -218,9 +218,7 @@ def read_config(folder: str | Path) -> dict[str, Any]:
         config: dict[str, Any] = json.loads(path.read_text())
         version = config["format_version"]
     except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"{folder} is not a saved model: it needs config.json and weights.safetensors"
-        ) from error
+        raise CheckpointError(f"{folder} is not a saved model: it needs config.json and weights.safetensors") from error
     if version > FORMAT_VERSION:
         raise CheckpointError(
             f"{folder} has model format {version}, this imagescape reads up to {FORMAT_VERSION}; upgrade imagescape"
@@ -231,13 +229,7 @@ def read_config(folder: str | Path) -> dict[str, Any]:
 def save_weights(network: nn.Module, path: Path) -> None:
     """All weights and buffers as safetensors; a kill at any instant leaves the old file or the new one."""
     part = path.with_name(path.name + ".part")
-    save_file(
-        {
-            name: tensor.detach().cpu().contiguous()
-            for name, tensor in network.state_dict().items()
-        },
-        part,
-    )
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}, part)
     part.replace(path)
 
 
@@ -253,10 +245,7 @@ def load_weights(network: nn.Module, path: Path) -> None:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
     wanted = network.state_dict()
     for name in sorted(wanted.keys() | found.keys()):
-        sides = tuple(
-            list(side[name].shape) if name in side else "nothing"
-            for side in (wanted, found)
-        )
+        sides = tuple(list(side[name].shape) if name in side else "nothing" for side in (wanted, found))
         if sides[0] != sides[1]:
             raise CheckpointError(
                 f"{path} is of another network: '{name}' should be {sides[0]}, the file has {sides[1]}"
@@ -266,10 +255,7 @@ def load_weights(network: nn.Module, path: Path) -> None:
 
 def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
     """Have `write` fill a folder beside `folder`, then put it in its place."""
-    part, old = (
-        folder.with_name(f"{folder.name}.{kind}-{os.getpid()}")
-        for kind in ("part", "old")
-    )
+    part, old = (folder.with_name(f"{folder.name}.{kind}-{os.getpid()}") for kind in ("part", "old"))
     part.mkdir(parents=True)
     try:
         write(part)

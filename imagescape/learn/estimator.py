@@ -4,10 +4,9 @@ import json
 import platform
 import tempfile
 from dataclasses import fields, replace
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
@@ -17,27 +16,13 @@ from torch import nn
 
 from imagescape.errors import CheckpointError, ImagescapeError, InputError
 from imagescape.images.pixels import as_pixels
-from imagescape.learn.augment import AUGMENTS
-from imagescape.learn.encoder import (
-    Architecture,
-    Encoder,
-    Preprocessing,
-    load_weights,
-    read_config,
-    save_weights,
-)
+from imagescape.learn.augment import AUGMENTS, Augment
+from imagescape.learn.encoder import Architecture, Encoder, Preprocessing, load_weights, read_config, save_weights
 from imagescape.learn.heads import Network, straighten
-from imagescape.learn.losses import info_nce
+from imagescape.learn.losses import InfoNCE
 from imagescape.learn.pairs import Augmented, CachedFeatures, Pairs, ReadyPairs
 from imagescape.learn.recipe import Recipe, Stage
-from imagescape.learn.train import (
-    Loss,
-    Record,
-    fit,
-    make_fabric,
-    read_metrics,
-    seconds_per_step,
-)
+from imagescape.learn.train import Loss, Record, fit, make_fabric, read_metrics, seconds_per_step
 from imagescape.runtime import seed_for, track
 
 # Augmentations of each image that a readout stage learns from, and the memory they may take before they go to disk.
@@ -49,6 +34,10 @@ CACHE_MARGIN = 1.25
 
 class NotFitted(ImagescapeError):
     """`transform` or `save` before `fit`."""
+
+
+class OtherRun(CheckpointError):
+    """The run folder belongs to a run of other settings or other images."""
 
 
 class ContrastiveEstimator:
@@ -69,12 +58,7 @@ class ContrastiveEstimator:
         self.encoder_: Encoder | None = None
 
     def fit(
-        self,
-        images: object,
-        y: object = None,
-        *,
-        run_folder: str | Path | None = None,
-        checkpoint_minutes: float = 5,
+        self, images: object, y: object = None, *, run_folder: str | Path | None = None, checkpoint_minutes: float = 5
     ) -> Self:
         """Train on `images`; labels are never used.
 
@@ -92,41 +76,25 @@ class ContrastiveEstimator:
         """
         fabric = make_fabric(self.recipe.device, self.recipe.precision)
         encoder, pixels = self._prepare(images, fabric)
-        recipe = replace(
-            self.recipe,
-            size_px=encoder.preprocessing.size_px,
-            stem=encoder.architecture.stem,
-        )
+        recipe = replace(self.recipe, size_px=encoder.preprocessing.size_px, stem=encoder.architecture.stem)
         recipe = replace(recipe, batch_size=recipe.batch_for(len(pixels)))
         pairs = self._pairs(pixels, encoder.preprocessing, fabric.device)
-        record = (
-            None if run_folder is None else Record(Path(run_folder), checkpoint_minutes)
-        )
-        recipe = self._settle(
-            recipe,
-            record,
-            len(pixels),
-            lambda: _fit_to_time(recipe, encoder, pairs, fabric),
-        )
+        record = None if run_folder is None else Record(Path(run_folder), checkpoint_minutes)
+        recipe = self._settle(recipe, record, len(pixels), lambda: _fit_to_time(recipe, encoder, pairs, fabric))
         self.recipe_ = recipe
         self.history_ = self._run_stages(recipe, encoder, pairs, fabric, record)
         features, coords = encoder.encode_pixels(pixels)
         if self._straighten:
-            straighten(encoder.network.projector, torch.from_numpy(coords))
+            straighten(encoder.projector, torch.from_numpy(coords))
             with torch.no_grad():
                 rows = torch.from_numpy(features).to(encoder.device).split(2**16)
-                coords = torch.cat(
-                    [encoder.network.projector(part).cpu() for part in rows]
-                ).numpy()
+                coords = torch.cat([encoder.projector(part).cpu() for part in rows]).numpy()
         self.encoder_, self.features_, self.coords_ = encoder, features, coords
         return self
 
     def transform(
         self, images: object, *, return_features: bool = False
-    ) -> (
-        Float[np.ndarray, "n d"]
-        | tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "n h"]]
-    ):
+    ) -> Float[np.ndarray, "n d"] | tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "n h"]]:
         """Projections of any images, in the order given: one pass, eval mode, no augmentation.
 
         Args:
@@ -136,26 +104,17 @@ class ContrastiveEstimator:
         features, projections = self._fitted().encode(images)
         return (projections, features) if return_features else projections
 
-    def fit_transform(
-        self, images: object, y: object = None, **options: Any
-    ) -> Float[np.ndarray, "n d"]:
+    def fit_transform(self, images: object, y: object = None, **options: Any) -> Float[np.ndarray, "n d"]:
         """`fit`, then the projections of the same images."""
         return self.fit(images, y, **options).coords_
 
     def save(self, folder: str | Path) -> None:
         """Write the model: `config.json` and `weights.safetensors`."""
-        self._fitted().save(
-            folder, recipe={"method": type(self).__name__, **self.recipe_.as_json()}
-        )
+        self._fitted().save(folder, recipe={"method": type(self).__name__, **self.recipe_.as_json()})
 
     @classmethod
     def load(
-        cls,
-        folder: str | Path,
-        *,
-        backbone: nn.Module | None = None,
-        device: str = "auto",
-        precision: Any = "auto",
+        cls, folder: str | Path, *, backbone: nn.Module | None = None, device: str = "auto", precision: Any = "auto"
     ) -> Self:
         """Read a saved model, ready to `transform`.
 
@@ -164,9 +123,7 @@ class ContrastiveEstimator:
         """
         saved = read_config(folder)["recipe"]
         if saved.get("method") != cls.__name__:
-            raise CheckpointError(
-                f"{folder} is a {saved.get('method', 'bare encoder')}, not a {cls.__name__}"
-            )
+            raise CheckpointError(f"{folder} is a {saved.get('method', 'bare encoder')}, not a {cls.__name__}")
         known = {field.name for field in fields(Recipe)}
         values = {name: value for name, value in saved.items() if name in known}
         values["stages"] = tuple(Stage(**stage) for stage in values["stages"])
@@ -177,16 +134,12 @@ class ContrastiveEstimator:
         model = cls.__new__(cls)
         ContrastiveEstimator.__init__(model, Recipe(**values))
         model.recipe_ = model.recipe
-        model.encoder_ = Encoder.load(
-            folder, backbone=backbone, device=device, precision=precision
-        )
+        model.encoder_ = Encoder.load(folder, backbone=backbone, device=device, precision=precision)
         return model
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The recipe's settings by name (scikit-learn)."""
-        return {
-            field.name: getattr(self.recipe, field.name) for field in fields(Recipe)
-        }
+        return {field.name: getattr(self.recipe, field.name) for field in fields(Recipe)}
 
     def set_params(self, **values: Any) -> Self:
         """Change settings of the recipe (scikit-learn)."""
@@ -195,9 +148,7 @@ class ContrastiveEstimator:
 
     def _fitted(self) -> Encoder:
         if self.encoder_ is None:
-            raise NotFitted(
-                f"this {type(self).__name__} has learned nothing yet: call fit, or load a saved one"
-            )
+            raise NotFitted(f"this {type(self).__name__} has learned nothing yet: call fit, or load a saved one")
         return self.encoder_
 
     def _prepare(self, images: object, fabric: Fabric) -> tuple[Encoder, np.ndarray]:
@@ -206,75 +157,44 @@ class ContrastiveEstimator:
         native = _native_px(images)
         size = recipe.size_px or min(64, native or 64)
         # Never larger than the images are: enlarging adds bytes and no detail.
-        cache = max(
-            size, min(round(CACHE_MARGIN * size), native or round(CACHE_MARGIN * size))
-        )
+        cache = max(size, min(round(CACHE_MARGIN * size), native or round(CACHE_MARGIN * size)))
         pixels = as_pixels(images, cache, fit=recipe.fit)
         if len(pixels) < 2:
-            raise InputError(
-                f"{type(self).__name__} needs at least 2 images to contrast, got {len(pixels)}"
-            )
+            raise InputError(f"{type(self).__name__} needs at least 2 images to contrast, got {len(pixels)}")
         with torch.random.fork_rng():
             torch.manual_seed(seed_for(recipe.seed, "network"))
-            network, architecture, statistics = _build(
-                recipe, size, recipe.stages[0].dimension
-            )
+            network, architecture, statistics = _build(recipe, size, recipe.stages[0].dimension)
         mean, std = statistics or _channel_statistics(pixels)
-        preprocessing = Preprocessing(
-            size_px=size, cache_px=cache, fit=recipe.fit, mean=mean, std=std
-        )
-        encoder = Encoder(
-            network,
-            architecture,
-            preprocessing,
-            device=str(fabric.device),
-            precision=recipe.precision,
-        )
+        preprocessing = Preprocessing(size_px=size, cache_px=cache, fit=recipe.fit, mean=mean, std=std)
+        encoder = Encoder(network, architecture, preprocessing, device=str(fabric.device), precision=recipe.precision)
         network.to(fabric.device)
         return encoder, pixels
 
-    def _pairs(
-        self, pixels: np.ndarray, preprocessing: Preprocessing, device: torch.device
-    ) -> Pairs:
+    def _pairs(self, pixels: np.ndarray, preprocessing: Preprocessing, device: torch.device) -> Pairs:
         augment = self.recipe.augment
         if isinstance(augment, str):
-            make = AUGMENTS[augment]
-            augment = make(
-                size_px=preprocessing.size_px,
-                mean=preprocessing.mean,
-                std=preprocessing.std,
-            )
+            augment = AUGMENTS[augment](size_px=preprocessing.size_px, mean=preprocessing.mean, std=preprocessing.std)
         elif hasattr(augment, "__getitem__"):
-            if len(augment) != len(pixels):
-                raise InputError(
-                    f"the dataset of pairs has {len(augment)} items for {len(pixels)} images"
-                )
-            return ReadyPairs(augment, device)
-        return Augmented(pixels, augment, device)
+            pairs = ReadyPairs(cast(Any, augment), device)
+            if len(pairs) != len(pixels):
+                raise InputError(f"the dataset of pairs has {len(pairs)} items for {len(pixels)} images")
+            return pairs
+        return Augmented(pixels, cast(Augment, augment), device)
 
-    def _settle(
-        self, recipe: Recipe, record: Record | None, images: int, fit_to_time: Any
-    ) -> Recipe:
+    def _settle(self, recipe: Recipe, record: Record | None, images: int, fit_to_time: Any) -> Recipe:
         """The recipe with its epochs settled; an earlier run in the same folder has settled them already."""
         if record is None:
             return fit_to_time()
         path = record.folder / "config.json"
-        asked = {
-            "method": type(self).__name__,
-            "images": images,
-            "recipe": self.recipe.as_json(),
-        }
+        asked = {"method": type(self).__name__, "images": images, "recipe": self.recipe.as_json()}
         if path.exists():
             before = json.loads(path.read_text())
             if before["asked"] != json.loads(json.dumps(asked)):
-                raise CheckpointError(
+                raise OtherRun(
                     f"{record.folder} holds a run with other settings or other images; "
-                    "delete it or overwrite to start again, or give this run another name"
+                    "overwrite it to start again, or give this run another name"
                 )
-            return replace(
-                recipe,
-                stages=tuple(Stage(**stage) for stage in before["run"]["stages"]),
-            )
+            return replace(recipe, stages=tuple(Stage(**stage) for stage in before["run"]["stages"]))
         recipe = fit_to_time()
         run = {"asked": asked, "run": recipe.as_json(), "versions": _versions()}
         part = path.with_suffix(".part")
@@ -283,37 +203,23 @@ class ContrastiveEstimator:
         return recipe
 
     def _run_stages(
-        self,
-        recipe: Recipe,
-        encoder: Encoder,
-        pairs: Pairs,
-        fabric: Fabric,
-        record: Record | None,
+        self, recipe: Recipe, encoder: Encoder, pairs: Pairs, fabric: Fabric, record: Record | None
     ) -> list[dict[str, Any]]:
-        network, history = encoder.network, []
+        network, projector = encoder.network, encoder.projector
+        history: list[dict[str, Any]] = []
         for number, stage in enumerate(recipe.stages, 1):
-            if stage.dimension != network.projector.readout.out_features:
-                generator = torch.Generator().manual_seed(
-                    seed_for(recipe.seed, "readout", number)
-                )
-                network.projector.replace_readout(stage.dimension, generator)
-            finished = (
-                None
-                if record is None
-                else record.folder / f"stage-{number}.safetensors"
-            )
+            if stage.dimension != projector.readout.out_features:
+                generator = torch.Generator().manual_seed(seed_for(recipe.seed, "readout", number))
+                projector.replace_readout(stage.dimension, generator)
+            finished = None if record is None else record.folder / f"stage-{number}.safetensors"
             if finished is not None and finished.exists():
                 load_weights(network, finished)
                 continue
-            loss = partial(info_nce, log_similarity=stage.log_similarity())
-            history += _train_stage(
-                recipe, stage, number, encoder, pairs, loss, fabric, record
-            )
+            loss = InfoNCE(stage.log_similarity())
+            history += _train_stage(recipe, stage, number, encoder, pairs, loss, fabric, record)
             if finished is not None and fabric.is_global_zero:
                 save_weights(network, finished)
-        encoder.architecture = replace(
-            encoder.architecture, out_features=network.projector.readout.out_features
-        )
+        encoder.architecture = replace(encoder.architecture, out_features=projector.readout.out_features)
         return history if record is None else read_metrics(record.metrics_path)
 
 
@@ -332,29 +238,18 @@ def _train_stage(
     frozen: list[nn.Parameter] = []
     if stage.trains == "readout":
         pairs = _cache_views(encoder, pairs, recipe.seed, number)
-        network = encoder.network.projector
-        frozen = list(encoder.network.projector.hidden.parameters())
+        network = encoder.projector
+        frozen = list(encoder.projector.hidden.parameters())
     for parameter in frozen:
         parameter.requires_grad_(False)
     try:
-        return fit(
-            network,
-            pairs,
-            loss,
-            schedule,
-            fabric=fabric,
-            seed=recipe.seed,
-            stage=number,
-            record=record,
-        )
+        return fit(network, pairs, loss, schedule, fabric=fabric, seed=recipe.seed, stage=number, record=record)
     finally:
         for parameter in frozen:
             parameter.requires_grad_(True)
 
 
-def _cache_views(
-    encoder: Encoder, pairs: Pairs, seed: int, stage: int
-) -> CachedFeatures:
+def _cache_views(encoder: Encoder, pairs: Pairs, seed: int, stage: int) -> CachedFeatures:
     """Features of several augmentations of each image under the frozen, eval-mode backbone.
 
     They go to a file that nobody else sees when they are too many for memory.
@@ -367,50 +262,33 @@ def _cache_views(
         file = tempfile.NamedTemporaryFile(prefix="imagescape-views-")  # noqa: SIM115 - lives as long as the map of it
         cache = torch.from_numpy(np.memmap(file, np.float16, "w+", shape=shape))
     generator = torch.Generator(pairs.device)
-    with (
-        torch.inference_mode(),
-        track("features of views", len(pairs) * READOUT_VIEWS) as tracker,
-    ):
+    with torch.inference_mode(), track("features of views", len(pairs) * READOUT_VIEWS) as tracker:
         for view in range(0, READOUT_VIEWS, 2):
             for start in range(0, len(pairs), 512):
                 index = np.arange(start, min(start + 512, len(pairs)))
                 generator.manual_seed(seed_for(seed, stage, "cache", view, start))
                 for side, views in enumerate(pairs.batch(index, generator)):
-                    cache[view + side, start : start + len(index)] = (
-                        encoder.body_features(views).to(cache)
-                    )
+                    cache[view + side, start : start + len(index)] = encoder.body_features(views).to(cache)
                 tracker.advance(2 * len(index))
     return CachedFeatures(cache, pairs.device)
 
 
-def _fit_to_time(
-    recipe: Recipe, encoder: Encoder, pairs: Pairs, fabric: Fabric
-) -> Recipe:
+def _fit_to_time(recipe: Recipe, encoder: Encoder, pairs: Pairs, fabric: Fabric) -> Recipe:
     """Scale the epochs of all stages alike so that the training takes `recipe.minutes`."""
     if recipe.minutes is None:
         return recipe
-    stage = next(
-        (stage for stage in recipe.stages if stage.trains == "all"), recipe.stages[0]
-    )
+    stage = next((stage for stage in recipe.stages if stage.trains == "all"), recipe.stages[0])
     schedule = recipe.schedule(stage, len(pairs))
-    loss = partial(info_nce, log_similarity=stage.log_similarity())
+    loss = InfoNCE(stage.log_similarity())
     step = seconds_per_step(encoder.network, pairs, loss, schedule, fabric=fabric)
     epoch = step * (len(pairs) // schedule.batch_size)
     # A readout stage makes its views once, forward only (a third of a step), and its steps cost next to nothing.
-    once = sum(
-        epoch * READOUT_VIEWS / 2 / 3
-        for stage in recipe.stages
-        if stage.trains == "readout"
-    )
+    once = sum(epoch * READOUT_VIEWS / 2 / 3 for stage in recipe.stages if stage.trains == "readout")
     epochs = sum(stage.epochs for stage in recipe.stages if stage.trains == "all")
-    return recipe.with_epochs_scaled(
-        max(60 * recipe.minutes - once, epoch) / (epoch * max(1, epochs))
-    )
+    return recipe.with_epochs_scaled(max(60 * recipe.minutes - once, epoch) / (epoch * max(1, epochs)))
 
 
-def _build(
-    recipe: Recipe, size_px: int, dimension: int
-) -> tuple[Network, Architecture, tuple[Any, Any] | None]:
+def _build(recipe: Recipe, size_px: int, dimension: int) -> tuple[Network, Architecture, tuple[Any, Any] | None]:
     """The network, how to build it again, and the normalisation it was trained with, if it was."""
     stem = recipe.stem if recipe.stem != "auto" else _stem_for(size_px)
     architecture = Architecture(
@@ -424,9 +302,7 @@ def _build(
         return architecture.build(recipe.backbone), architecture, None
     if Path(recipe.backbone).is_dir():
         saved = Encoder.load(recipe.backbone)
-        architecture = replace(
-            saved.architecture, hidden=recipe.hidden, out_features=dimension
-        )
+        architecture = replace(saved.architecture, hidden=recipe.hidden, out_features=dimension)
         statistics = (saved.preprocessing.mean, saved.preprocessing.std)
         return architecture.build(saved.network.backbone), architecture, statistics
     network = architecture.build(pretrained=True)
@@ -446,19 +322,13 @@ def _native_px(images: object) -> int | None:
     return None if ask is None else ask()
 
 
-def _channel_statistics(
-    pixels: np.ndarray,
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _channel_statistics(pixels: np.ndarray) -> tuple[Any, Any]:
     """Mean and standard deviation of each channel in [0, 1], from at most 10,000 images spread over the collection."""
     sample = pixels[:: max(1, len(pixels) // 10_000)]
     total, squares, count = np.zeros(3), np.zeros(3), 0
     for start in range(0, len(sample), 512):
         values = sample[start : start + 512].reshape(-1, 3) / 255.0
-        total, squares, count = (
-            total + values.sum(0),
-            squares + (values**2).sum(0),
-            count + len(values),
-        )
+        total, squares, count = (total + values.sum(0), squares + (values**2).sum(0), count + len(values))
     mean = total / count
     std = np.sqrt(np.maximum(squares / count - mean**2, 0))
     # A channel without any variation (a blank collection) is left as it is.
@@ -467,7 +337,4 @@ def _channel_statistics(
 
 def _versions() -> dict[str, str]:
     names = ("imagescape", "torch", "lightning-fabric", "numpy", "pillow", "pylance")
-    return {
-        "python": platform.python_version(),
-        **{name: version(name) for name in names},
-    }
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}

@@ -14,16 +14,12 @@ class Projector(nn.Module):
         out_features: Dimensions of the projections: 128 to learn features, 2 for a map.
     """
 
-    def __init__(
-        self, in_features: int, hidden: int = 1024, out_features: int = 128
-    ) -> None:
+    def __init__(self, in_features: int, hidden: int = 1024, out_features: int = 128) -> None:
         super().__init__()
         self.hidden = nn.Sequential(nn.Linear(in_features, hidden), nn.ReLU())
         self.readout = nn.Linear(hidden, out_features)
 
-    def forward(
-        self, features: Float[Tensor, "n in_features"]
-    ) -> Float[Tensor, "n out_features"]:
+    def forward(self, features: Float[Tensor, "n in_features"]) -> Float[Tensor, "n out_features"]:
         return self.readout(self.hidden(features))
 
     def replace_readout(self, out_features: int, generator: torch.Generator) -> None:
@@ -36,15 +32,16 @@ class Projector(nn.Module):
 
 
 class Network(nn.Module):
-    """A backbone and its projector: images -> features H -> projections Z."""
+    """A backbone and its projector, if it has one: images -> features H -> projections Z."""
 
-    def __init__(self, backbone: nn.Module, projector: Projector) -> None:
+    def __init__(self, backbone: nn.Module, projector: Projector | None) -> None:
         super().__init__()
         self.backbone = backbone
         self.projector = projector
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
-        return self.projector(self.backbone(images))
+        features: Tensor = self.backbone(images)
+        return features if self.projector is None else self.projector(features)
 
 
 @torch.no_grad()

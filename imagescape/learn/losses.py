@@ -7,6 +7,7 @@ a trained map spans hundreds of units, and under half precision squared distance
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,9 +23,7 @@ LogSimilarity = Callable[[Tensor, Tensor], Tensor]
 MAX_DENSE_LOGITS = 2**24
 
 
-def cosine(
-    a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], *, temperature: float = 0.5
-) -> Float[Tensor, "n m"]:
+def cosine(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], *, temperature: float = 0.5) -> Float[Tensor, "n m"]:
     """Cosine similarity over temperature: SimCLR's kernel (Chen et al. 2020, arXiv:2002.05709)."""
     return F.normalize(a, dim=1) @ F.normalize(b, dim=1).T / temperature
 
@@ -34,9 +33,7 @@ def cauchy(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> Float[Tensor, "n
     return -squared_distances(a, b).log1p()
 
 
-def student_t(
-    a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], *, dof: float | Tensor = 1.0
-) -> Float[Tensor, "n m"]:
+def student_t(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], *, dof: float | Tensor = 1.0) -> Float[Tensor, "n m"]:
     """Log of Student's t kernel (1 + |a - b|^2 / dof)^(-(dof + 1) / 2); `dof` = 1 is Cauchy.
 
     Source: van der Maaten 2009, "Learning a parametric embedding by preserving local structure".
@@ -44,28 +41,19 @@ def student_t(
     return (squared_distances(a, b) / dof).log1p() * (-(dof + 1) / 2)
 
 
-def gaussian(
-    a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], *, bandwidth: float = 1.0
-) -> Float[Tensor, "n m"]:
+def gaussian(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], *, bandwidth: float = 1.0) -> Float[Tensor, "n m"]:
     """Log of the Gaussian kernel exp(-|a - b|^2 / (2 bandwidth^2))."""
     return -squared_distances(a, b) / (2 * bandwidth**2)
 
 
-def squared_distances(
-    a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]
-) -> Float[Tensor, "n m"]:
+def squared_distances(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
     """|a_i - b_j|^2, exact by differences up to 3 dimensions, else by one matrix product of centred rows."""
     if a.shape[1] <= 3:
-        return sum(
-            (x[:, None] - y[None, :]).square()
-            for x, y in zip(a.unbind(1), b.unbind(1), strict=True)
-        )  # type: ignore[return-value]
+        return sum((x[:, None] - y[None, :]).square() for x, y in zip(a.unbind(1), b.unbind(1), strict=True))  # type: ignore[return-value]
     # The product form loses digits with the distance from the origin, so the origin goes to the middle.
     centre = b.detach().mean(0)
     a, b = a - centre, b - centre
-    return torch.addmm(
-        a.square().sum(1, keepdim=True) + b.square().sum(1), a, b.T, alpha=-2
-    ).clamp_min(0)
+    return torch.addmm(a.square().sum(1, keepdim=True) + b.square().sum(1), a, b.T, alpha=-2).clamp_min(0)
 
 
 class Tempered(nn.Module):
@@ -80,38 +68,21 @@ class Tempered(nn.Module):
         learnable: Whether training changes it.
     """
 
-    def __init__(
-        self,
-        log_similarity: LogSimilarity,
-        temperature: float = 0.5,
-        *,
-        learnable: bool = False,
-    ) -> None:
+    def __init__(self, log_similarity: LogSimilarity, temperature: float = 0.5, *, learnable: bool = False) -> None:
         super().__init__()
         if temperature <= 0:
             raise InputError(f"temperature must be above 0, got {temperature}")
         self.log_similarity = log_similarity
-        self.log_temperature = nn.Parameter(
-            torch.tensor(temperature).log(), requires_grad=learnable
-        )
+        self.log_temperature = nn.Parameter(torch.tensor(temperature).log(), requires_grad=learnable)
 
-    def forward(
-        self, a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]
-    ) -> Float[Tensor, "n m"]:
+    def forward(self, a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
         return self.log_similarity(a, b) / self.log_temperature.exp()
 
 
-KERNELS: dict[str, LogSimilarity] = {
-    "cosine": cosine,
-    "cauchy": cauchy,
-    "student_t": student_t,
-    "gaussian": gaussian,
-}
+KERNELS: dict[str, LogSimilarity] = {"cosine": cosine, "cauchy": cauchy, "student_t": student_t, "gaussian": gaussian}
 
 
-def kernel(
-    name: str, *, temperature: float | None = None, learn_temperature: bool = False
-) -> LogSimilarity:
+def kernel(name: str, *, temperature: float | None = None, learn_temperature: bool = False) -> LogSimilarity:
     """The kernel called `name`, at `temperature` (None: the kernel's own).
 
     Raises:
@@ -121,17 +92,11 @@ def kernel(
         raise InputError(f"kernel must be one of {', '.join(KERNELS)}, got '{name}'")
     if name == "cosine":
         if learn_temperature:
-            return Tempered(
-                partial(cosine, temperature=1.0), temperature or 0.5, learnable=True
-            )
+            return Tempered(partial(cosine, temperature=1.0), temperature or 0.5, learnable=True)
         return partial(cosine, temperature=0.5 if temperature is None else temperature)
     if temperature is None and not learn_temperature:
         return KERNELS[name]
-    return Tempered(
-        KERNELS[name],
-        1.0 if temperature is None else temperature,
-        learnable=learn_temperature,
-    )
+    return Tempered(KERNELS[name], 1.0 if temperature is None else temperature, learnable=learn_temperature)
 
 
 def info_nce(
@@ -176,14 +141,9 @@ def info_nce(
     all_a, all_b = (view_a, view_b) if candidates is None else candidates
     m = len(all_a)
     if m < 2:
-        raise InputError(
-            f"info_nce needs at least 2 images to contrast, got a batch of {m}"
-        )
+        raise InputError(f"info_nce needs at least 2 images to contrast, got a batch of {m}")
     with torch.autocast(view_a.device.type, enabled=False):
-        anchors, others = (
-            _at_least_float32(torch.cat(pair))
-            for pair in ((view_a, view_b), (all_a, all_b))
-        )
+        anchors, others = (_at_least_float32(torch.cat(pair)) for pair in ((view_a, view_b), (all_a, all_b)))
         itself = torch.arange(first_row, first_row + n, device=anchors.device)
         itself = torch.cat([itself, itself + m])
         positive = itself.roll(n)
@@ -191,9 +151,7 @@ def info_nce(
         if block_rows is None:
             block_rows = max(1, MAX_DENSE_LOGITS // (2 * m))
         if block_rows >= 2 * n:
-            return _cross_entropy(anchors, others, itself, positive, log_similarity) / (
-                2 * n
-            )
+            return _cross_entropy(anchors, others, itself, positive, log_similarity) / (2 * n)
         total = anchors.new_zeros(())
         for rows in torch.arange(2 * n, device=anchors.device).split(block_rows):
             total = total + checkpoint(
@@ -207,6 +165,17 @@ def info_nce(
                 preserve_rng_state=False,
             )
         return total / (2 * n)
+
+
+class InfoNCE(nn.Module):
+    """`info_nce` with its kernel, as a module: a learned temperature is then among its parameters."""
+
+    def __init__(self, log_similarity: LogSimilarity) -> None:
+        super().__init__()
+        self.log_similarity = log_similarity
+
+    def forward(self, view_a: Tensor, view_b: Tensor, **shares: Any) -> Float[Tensor, ""]:
+        return info_nce(view_a, view_b, log_similarity=self.log_similarity, **shares)
 
 
 def _cross_entropy(

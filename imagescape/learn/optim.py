@@ -43,29 +43,16 @@ class Schedule:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulate"):
             if getattr(self, name) < 1:
-                raise InputError(
-                    f"{name} must be at least 1, got {getattr(self, name)}"
-                )
-        for name, known in (
-            ("decay", ("cosine", "linear", "constant")),
-            ("optimizer", ("sgd", "adam", "adamw")),
-        ):
+                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name, known in (("decay", ("cosine", "linear", "constant")), ("optimizer", ("sgd", "adam", "adamw"))):
             if getattr(self, name) not in known:
-                raise InputError(
-                    f"{name} must be one of {', '.join(known)}, got '{getattr(self, name)}'"
-                )
+                raise InputError(f"{name} must be one of {', '.join(known)}, got '{getattr(self, name)}'")
         if not self.learning_rate > 0 or not math.isfinite(self.learning_rate):
-            raise InputError(
-                f"learning_rate must be above 0 and finite, got {self.learning_rate}"
-            )
+            raise InputError(f"learning_rate must be above 0 and finite, got {self.learning_rate}")
         if self.clip_gradient is not None and not self.clip_gradient > 0:
-            raise InputError(
-                f"clip_gradient must be above 0 or None, got {self.clip_gradient}"
-            )
+            raise InputError(f"clip_gradient must be above 0 or None, got {self.clip_gradient}")
         if self.warmup_epochs < 0:
-            raise InputError(
-                f"warmup_epochs must be at least 0, got {self.warmup_epochs}"
-            )
+            raise InputError(f"warmup_epochs must be at least 0, got {self.warmup_epochs}")
 
     def rate_at(self, step: int, steps_per_epoch: int) -> float:
         """Learning rate of step 0, 1, … of a run of `epochs` times `steps_per_epoch`."""
@@ -74,28 +61,17 @@ class Schedule:
         if step < warmup:
             return self.learning_rate * (step + 1) / warmup
         done = (step - warmup) / max(1, total - warmup)
-        remaining = {
-            "cosine": (1 + math.cos(math.pi * done)) / 2,
-            "linear": 1 - done,
-            "constant": 1.0,
-        }[self.decay]
+        remaining = {"cosine": (1 + math.cos(math.pi * done)) / 2, "linear": 1 - done, "constant": 1.0}[self.decay]
         return self.learning_rate * (
-            remaining
-            if self.decay == "constant"
-            else self.final_fraction + (1 - self.final_fraction) * remaining
+            remaining if self.decay == "constant" else self.final_fraction + (1 - self.final_fraction) * remaining
         )
 
     def build(self, module: nn.Module) -> torch.optim.Optimizer:
         """The optimizer over what of `module` is to be trained."""
-        parameters = [
-            parameter for parameter in module.parameters() if parameter.requires_grad
-        ]
+        parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
         if self.optimizer == "sgd":
             return torch.optim.SGD(
-                parameters,
-                self.learning_rate,
-                momentum=self.momentum,
-                weight_decay=self.weight_decay,
+                parameters, self.learning_rate, momentum=self.momentum, weight_decay=self.weight_decay
             )
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.optimizer]
         return kind(parameters, self.learning_rate, weight_decay=self.weight_decay)

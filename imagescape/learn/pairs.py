@@ -37,16 +37,11 @@ class Augmented:
             than half of the free memory of a CUDA device; else batch by batch.
     """
 
-    def __init__(
-        self, pixels: np.ndarray, augment: Augment, device: torch.device
-    ) -> None:
+    def __init__(self, pixels: np.ndarray, augment: Augment, device: torch.device) -> None:
         self.augment, self.device = augment, device
         self._pixels = pixels
         self._resident: Tensor | None = None
-        if (
-            device.type == "cuda"
-            and pixels.nbytes < torch.cuda.mem_get_info(device)[0] // 2
-        ):
+        if device.type == "cuda" and pixels.nbytes < torch.cuda.mem_get_info(device)[0] // 2:
             self._resident = torch.from_numpy(np.ascontiguousarray(pixels)).to(device)
 
     def __len__(self) -> int:
@@ -73,35 +68,21 @@ class CachedFeatures:
         device: Where batches go.
     """
 
-    def __init__(
-        self, features: Float[Tensor, "views n d"], device: torch.device
-    ) -> None:
+    def __init__(self, features: Float[Tensor, "views n d"], device: torch.device) -> None:
         if len(features) < 2:
-            raise InputError(
-                f"pairs need at least 2 views of each item, got {len(features)}"
-            )
+            raise InputError(f"pairs need at least 2 views of each item, got {len(features)}")
         self.features, self.device = features, device
 
     def __len__(self) -> int:
         return self.features.shape[1]
 
     def batch(self, index: np.ndarray, generator: Generator) -> tuple[Tensor, Tensor]:
-        views, items = (
-            len(self.features),
-            torch.from_numpy(index).to(self.features.device),
-        )
-        first = torch.randint(
-            views, (len(index),), generator=generator, device=generator.device
-        )
+        views, items = (len(self.features), torch.from_numpy(index).to(self.features.device))
+        first = torch.randint(views, (len(index),), generator=generator, device=generator.device)
         # A shift of 1 … views - 1 can never come back to the first.
-        shift = torch.randint(
-            1, views, (len(index),), generator=generator, device=generator.device
-        )
+        shift = torch.randint(1, views, (len(index),), generator=generator, device=generator.device)
         pair = (first, (first + shift) % views)
-        a, b = (
-            self.features[view.to(items.device), items].to(self.device).float()
-            for view in pair
-        )
+        a, b = (self.features[view.to(items.device), items].to(self.device).float() for view in pair)
         return a, b
 
 
@@ -111,9 +92,7 @@ class ReadyPairs:
     Its own randomness is beyond our seeds: such a run cannot be repeated exactly.
     """
 
-    def __init__(
-        self, dataset: Sequence[tuple[Tensor, Tensor]], device: torch.device
-    ) -> None:
+    def __init__(self, dataset: Sequence[tuple[Tensor, Tensor]], device: torch.device) -> None:
         self.dataset, self.device = dataset, device
 
     def __len__(self) -> int:
@@ -121,8 +100,5 @@ class ReadyPairs:
 
     def batch(self, index: np.ndarray, generator: Generator) -> tuple[Tensor, Tensor]:
         items = [self.dataset[int(i)] for i in index]
-        a, b = (
-            torch.stack([torch.as_tensor(item[side]) for item in items])
-            for side in (0, 1)
-        )
+        a, b = (torch.stack([torch.as_tensor(item[side]) for item in items]) for side in (0, 1))
         return a.to(self.device), b.to(self.device)

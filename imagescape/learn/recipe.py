@@ -1,6 +1,6 @@
 """What a contrastive recipe can be told: its stages and the few settings they share."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from torch import nn
@@ -45,22 +45,14 @@ class Stage:
         if self.epochs < 1:
             raise InputError(f"a stage needs at least 1 epoch, got {self.epochs}")
         if self.dimension < 1:
-            raise InputError(
-                f"a stage needs at least 1 dimension, got {self.dimension}"
-            )
+            raise InputError(f"a stage needs at least 1 dimension, got {self.dimension}")
         if self.kernel not in KERNELS:
-            raise InputError(
-                f"kernel must be one of {', '.join(KERNELS)}, got '{self.kernel}'"
-            )
+            raise InputError(f"kernel must be one of {', '.join(KERNELS)}, got '{self.kernel}'")
         if self.trains not in ("all", "readout"):
             raise InputError(f"a stage trains 'all' or 'readout', got '{self.trains}'")
 
     def log_similarity(self) -> LogSimilarity:
-        return kernel(
-            self.kernel,
-            temperature=self.temperature,
-            learn_temperature=self.learn_temperature,
-        )
+        return kernel(self.kernel, temperature=self.temperature, learn_temperature=self.learn_temperature)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,18 +96,10 @@ class Recipe:
     def __post_init__(self) -> None:
         if not self.stages:
             raise InputError("a recipe needs at least one stage")
-        if (
-            self.stages[0].trains == "readout"
-            and isinstance(self.backbone, str)
-            and self.backbone.startswith("resnet")
-        ):
-            raise InputError(
-                "the first stage cannot train only the readout of a network that has learned nothing yet"
-            )
+        if self.stages[0].trains == "readout" and isinstance(self.backbone, str) and self.backbone.startswith("resnet"):
+            raise InputError("the first stage cannot train only the readout of a network that has learned nothing yet")
         if self.stem not in ("auto", *STEMS):
-            raise InputError(
-                f"stem must be one of auto, {', '.join(STEMS)}, got '{self.stem}'"
-            )
+            raise InputError(f"stem must be one of auto, {', '.join(STEMS)}, got '{self.stem}'")
         if self.fit not in ("crop", "pad", "squash"):
             raise InputError(f"fit must be 'crop', 'pad' or 'squash', got '{self.fit}'")
         if isinstance(self.augment, str) and self.augment not in AUGMENTS:
@@ -123,9 +107,7 @@ class Recipe:
                 f"augment must be one of {', '.join(AUGMENTS)}, a callable or a dataset, got '{self.augment}'"
             )
         if self.batch_size is not None and self.batch_size < 2:
-            raise InputError(
-                f"batch_size must be at least 2 images to contrast, got {self.batch_size}"
-            )
+            raise InputError(f"batch_size must be at least 2 images to contrast, got {self.batch_size}")
         if self.minutes is not None and not self.minutes > 0:
             raise InputError(f"minutes must be above 0, got {self.minutes}")
 
@@ -153,11 +135,7 @@ class Recipe:
     def with_epochs_scaled(self, factor: float) -> "Recipe":
         """The same stages, each `factor` times as long, and 1 epoch at least."""
         return replace(
-            self,
-            stages=tuple(
-                replace(stage, epochs=max(1, round(stage.epochs * factor)))
-                for stage in self.stages
-            ),
+            self, stages=tuple(replace(stage, epochs=max(1, round(stage.epochs * factor))) for stage in self.stages)
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -165,10 +143,11 @@ class Recipe:
         values = asdict(replace(self, backbone="", augment="contrastive"))
         for name in ("backbone", "augment"):
             value = getattr(self, name)
-            values[name] = (
-                value
-                if isinstance(value, str)
-                else f"<{type(value).__module__}.{type(value).__qualname__}>"
-            )
+            values[name] = value if isinstance(value, str) else f"<{type(value).__module__}.{type(value).__qualname__}>"
         values["stages"] = list(values["stages"])
         return values
+
+
+def known_settings() -> list[str]:
+    """Every setting that a recipe can be given, by name."""
+    return ["epochs", "preset", "out_dim", "temperature", *(field.name for field in fields(Recipe))]

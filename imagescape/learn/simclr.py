@@ -17,25 +17,11 @@ class SimCLR(ContrastiveEstimator):
     """
 
     def __init__(
-        self,
-        *,
-        epochs: int = 500,
-        temperature: float = 0.5,
-        random_state: int | None = None,
-        **settings: Any,
+        self, *, epochs: int = 500, temperature: float = 0.5, random_state: int | None = None, **settings: Any
     ) -> None:
         if random_state is not None:
             settings["seed"] = random_state
         settings.setdefault(
-            "stages",
-            (
-                Stage(
-                    epochs=epochs,
-                    dimension=128,
-                    kernel="cosine",
-                    temperature=temperature,
-                    warmup_epochs=10,
-                ),
-            ),
+            "stages", (Stage(epochs=epochs, dimension=128, kernel="cosine", temperature=temperature, warmup_epochs=10),)
         )
         super().__init__(Recipe(**settings))

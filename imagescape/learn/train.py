@@ -8,6 +8,7 @@ with the same weights, bit for bit, as one that was not.
 
 import copy
 import json
+import logging
 import math
 import os
 import statistics
@@ -15,7 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -44,19 +45,16 @@ def make_fabric(device: str = "auto", precision: Precision = "auto") -> Fabric:
 
     Start several devices with `torchrun --nproc-per-node N -m imagescape map …`.
     """
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     chosen = resolve_device(device)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     here = int(os.environ.get("LOCAL_WORLD_SIZE", str(world)))
     fabric = Fabric(
         accelerator=chosen.type,
-        devices=here
-        if world > 1
-        else ([chosen.index] if chosen.index is not None else 1),
+        devices=here if world > 1 else ([chosen.index] if chosen.index is not None else 1),
         num_nodes=world // here,
         strategy="ddp" if world > 1 else "auto",
-        precision="bf16-mixed"
-        if autocast_dtype(chosen, precision) is not None
-        else "32-true",
+        precision="bf16-mixed" if autocast_dtype(chosen, precision) is not None else "32-true",
     )
     fabric.launch()
     return fabric
@@ -95,12 +93,8 @@ class Record:
         if not self.checkpoint_path.exists():
             return None
         try:
-            return torch.load(
-                self.checkpoint_path, map_location="cpu", weights_only=True
-            )
-        except (
-            Exception
-        ) as error:  # torch raises many kinds for a file that is not its own
+            return torch.load(self.checkpoint_path, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises many kinds for a file that is not its own
             raise CheckpointError(
                 f"{self.checkpoint_path} cannot be read ({error}); delete the folder to start this run again"
             ) from error
@@ -125,11 +119,7 @@ class Record:
     def forget_after(self, stage: int, step: int) -> None:
         """Drop metrics written after the checkpoint, which the resumed run will write again."""
         if self.metrics_path.exists():
-            kept = [
-                line
-                for line in read_metrics(self.metrics_path)
-                if (line["stage"], line["step"]) <= (stage, step)
-            ]
+            kept = [line for line in read_metrics(self.metrics_path) if (line["stage"], line["step"]) <= (stage, step)]
             part = self.metrics_path.with_suffix(".part")
             part.write_text("".join(json.dumps(line) + "\n" for line in kept))
             part.replace(self.metrics_path)
@@ -155,7 +145,7 @@ class _Objective(nn.Module):
 
     def __init__(self, network: nn.Module, loss: Loss, fabric: Fabric) -> None:
         super().__init__()
-        self.network = network
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
         self.loss = loss
         self._gather = fabric.all_gather if fabric.world_size > 1 else None
         self._rank = fabric.global_rank
@@ -164,9 +154,8 @@ class _Objective(nn.Module):
         a, b = self.network(torch.cat([view_a, view_b])).chunk(2)
         if self._gather is None:
             return self.loss(a, b)
-        everyone = tuple(
-            self._gather(view.float(), sync_grads=True).flatten(0, 1) for view in (a, b)
-        )
+        shares = [cast(Tensor, self._gather(view.float(), sync_grads=True)) for view in (a, b)]
+        everyone = tuple(share.flatten(0, 1) for share in shares)
         return self.loss(a, b, candidates=everyone, first_row=self._rank * len(a))
 
 
@@ -206,7 +195,7 @@ def fit(
         Interrupted: Ctrl-C; the state is saved when there is a `record`.
     """
     batches = _Batches(len(pairs), schedule, (seed, stage), fabric)
-    objective = _Objective(network, loss, fabric).to(memory_format=torch.channels_last)
+    objective = _Objective(network, loss, fabric)
     optimizer = schedule.build(objective)
     first_step = _restore(objective, optimizer, record, stage)
     if first_step >= batches.total_steps:
@@ -221,9 +210,7 @@ def fit(
     def save(steps: int) -> None:
         if record is not None and fabric.is_global_zero:
             model, moments = objective.state_dict(), optimizer.state_dict()
-            record.save(
-                {"stage": stage, "step": steps, "model": model, "optimizer": moments}
-            )
+            record.save({"stage": stage, "step": steps, "model": model, "optimizer": moments})
 
     history: list[dict[str, Any]] = []
     log_steps = max(1, batches.steps_per_epoch // LOGS_PER_EPOCH)
@@ -240,27 +227,16 @@ def fit(
         for step in range(first_step, batches.total_steps):
             for group in optimizer.param_groups:
                 group["lr"] = schedule.rate_at(step, batches.steps_per_epoch)
-            total += _update(
-                step_objective,
-                optimizer,
-                pairs,
-                batches,
-                schedule.clip_gradient,
-                step,
-                fabric,
-            )
+            total += _update(step_objective, optimizer, pairs, batches, schedule.clip_gradient, step, fabric)
             unlogged += 1
             if (step + 1) % log_steps == 0 or step + 1 == batches.total_steps:
                 line = {
                     "stage": stage,
                     "epoch": (step + 1) / batches.steps_per_epoch,
                     "step": step + 1,
-                    "loss": total.item()
-                    / unlogged,  # the only place that waits for the device
+                    "loss": total.item() / unlogged,  # the only place that waits for the device
                     "learning_rate": optimizer.param_groups[0]["lr"],
-                    "images_per_second": unlogged
-                    * batches.items_per_step
-                    / (time.monotonic() - began),
+                    "images_per_second": unlogged * batches.items_per_step / (time.monotonic() - began),
                 }
                 _check_loss(line)
                 history.append(line)
@@ -270,9 +246,7 @@ def fit(
                 total, unlogged, began = torch.zeros_like(total), 0, time.monotonic()
             if stopped():
                 save(step + 1)
-                raise Interrupted(
-                    f"stopped in stage {stage}, epoch {step // batches.steps_per_epoch + 1}"
-                )
+                raise Interrupted(f"stopped in stage {stage}, epoch {step // batches.steps_per_epoch + 1}")
             if record is not None and record.is_due():
                 save(step + 1)
     save(batches.total_steps)
@@ -287,12 +261,7 @@ def _check_loss(line: dict[str, Any]) -> None:
         )
 
 
-def _restore(
-    objective: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    record: Record | None,
-    stage: int,
-) -> int:
+def _restore(objective: nn.Module, optimizer: torch.optim.Optimizer, record: Record | None, stage: int) -> int:
     """Put network and optimizer back to the checkpoint of this stage; the steps it had done."""
     state = record.load() if record is not None else None
     if record is None or state is None or state["stage"] != stage:
@@ -301,9 +270,7 @@ def _restore(
         objective.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
     except (RuntimeError, ValueError) as error:
-        raise CheckpointError(
-            f"{record.checkpoint_path} is of another network: {error}"
-        ) from error
+        raise CheckpointError(f"{record.checkpoint_path} is of another network: {error}") from error
     record.forget_after(stage, state["step"])
     return int(state["step"])
 
@@ -314,9 +281,7 @@ class _Batches:
     What does not fill a step sits out its epoch. Every device takes its own share of a batch.
     """
 
-    def __init__(
-        self, items: int, schedule: Schedule, seed: tuple[int, int], fabric: Fabric
-    ) -> None:
+    def __init__(self, items: int, schedule: Schedule, seed: tuple[int, int], fabric: Fabric) -> None:
         self.items_per_step = schedule.batch_size * schedule.accumulate
         if items < self.items_per_step:
             raise InputError(
@@ -324,9 +289,7 @@ class _Batches:
                 "use a smaller batch_size"
             )
         if schedule.batch_size % fabric.world_size:
-            raise InputError(
-                f"batch_size {schedule.batch_size} must be a multiple of the {fabric.world_size} devices"
-            )
+            raise InputError(f"batch_size {schedule.batch_size} must be a multiple of the {fabric.world_size} devices")
         self.seed = seed
         self.parts = schedule.accumulate
         self.steps_per_epoch = items // self.items_per_step
@@ -341,14 +304,12 @@ class _Batches:
         if epoch != self._epoch:
             shuffle = np.random.default_rng(seed_for(*self.seed, "order", epoch))
             self._epoch, self._order = epoch, shuffle.permutation(self._items)
-        items = self._order[
-            within * self.items_per_step : (within + 1) * self.items_per_step
-        ]
+        items = self._order[within * self.items_per_step : (within + 1) * self.items_per_step]
         return items.reshape(self.parts, self._shares, -1)[:, self._rank]
 
 
 def _update(
-    objective: nn.Module,
+    objective: Any,
     optimizer: torch.optim.Optimizer,
     pairs: Pairs,
     batches: _Batches,
@@ -375,33 +336,17 @@ def _update(
 
 
 def seconds_per_step(
-    network: nn.Module,
-    pairs: Pairs,
-    loss: Loss,
-    schedule: Schedule,
-    *,
-    fabric: Fabric,
-    steps: int = 4,
+    network: nn.Module, pairs: Pairs, loss: Loss, schedule: Schedule, *, fabric: Fabric, steps: int = 4
 ) -> float:
     """Median time of a training step, measured on a copy that is thrown away (two more steps warm up)."""
     batches = _Batches(len(pairs), schedule, (0, 0), fabric)
-    objective = _Objective(copy.deepcopy(network), copy.deepcopy(loss), fabric).to(
-        memory_format=torch.channels_last
-    )
+    objective = _Objective(copy.deepcopy(network), copy.deepcopy(loss), fabric)
     objective, optimizer = fabric.setup(objective, schedule.build(objective))
     objective.train()
     times = []
     with torch.random.fork_rng():
         for step in range(steps + 2):
             began = time.perf_counter()
-            _update(
-                objective,
-                optimizer,
-                pairs,
-                batches,
-                None,
-                step % batches.total_steps,
-                fabric,
-            ).item()
+            _update(objective, optimizer, pairs, batches, None, step % batches.total_steps, fabric).item()
             times.append(time.perf_counter() - began)
     return statistics.median(times[2:])

@@ -15,25 +15,9 @@ from imagescape.learn.recipe import Recipe, Stage
 PAPER_EPOCHS = (1000, 50, 450)
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {
-        "epochs": PAPER_EPOCHS,
-        "backbone": "resnet18",
-        "stem": "small",
-        "batch_size": 1024,
-    },
-    "fast": {
-        "epochs": (100, 10, 40),
-        "backbone": "resnet18",
-        "stem": "small",
-        "batch_size": 1024,
-    },
-    "tiny": {
-        "epochs": (40, 5, 10),
-        "backbone": "resnet10",
-        "stem": "strided",
-        "width": 32,
-        "size_px": 32,
-    },
+    "paper": {"epochs": PAPER_EPOCHS, "backbone": "resnet18", "stem": "small", "batch_size": 1024},
+    "fast": {"epochs": (100, 10, 40), "backbone": "resnet18", "stem": "small", "batch_size": 1024},
+    "tiny": {"epochs": (40, 5, 10), "backbone": "resnet10", "stem": "strided", "width": 32, "size_px": 32},
 }
 
 
@@ -45,20 +29,16 @@ def paper_stages(epochs: Sequence[int], out_dim: int = 2) -> tuple[Stage, ...]:
         out_dim: Dimensions of the map.
     """
     if len(epochs) != 3 or min(epochs) < 0 or not any(epochs):
-        raise InputError(
-            f"epochs must be three numbers, one a stage, such as 400,25,75; got {tuple(epochs)}"
-        )
-    stages = (
-        dict(epochs=epochs[0], dimension=128, warmup_epochs=10),
-        dict(epochs=epochs[1], dimension=out_dim, trains="readout"),
-        dict(
-            epochs=epochs[2],
-            dimension=out_dim,
-            learning_rate=0.03 / 1000,
-            warmup_epochs=10,
-        ),
-    )
-    return tuple(Stage(**stage) for stage in stages if stage["epochs"])  # type: ignore[arg-type]
+        raise InputError(f"epochs must be three numbers, one a stage, such as 400,25,75; got {tuple(epochs)}")
+    learn, place, refine = epochs
+    stages = []
+    if learn:
+        stages.append(Stage(epochs=learn, dimension=128, warmup_epochs=10))
+    if place:
+        stages.append(Stage(epochs=place, dimension=out_dim, trains="readout"))
+    if refine:
+        stages.append(Stage(epochs=refine, dimension=out_dim, learning_rate=0.03 / 1000, warmup_epochs=10))
+    return tuple(stages)
 
 
 class TSimCNE(ContrastiveEstimator):
@@ -87,14 +67,10 @@ class TSimCNE(ContrastiveEstimator):
         **settings: Any,
     ) -> None:
         if preset not in PRESETS:
-            raise InputError(
-                f"preset must be one of {', '.join(PRESETS)}, got '{preset}'"
-            )
+            raise InputError(f"preset must be one of {', '.join(PRESETS)}, got '{preset}'")
         settings = PRESETS[preset] | settings
         preset_epochs = settings.pop("epochs")
-        settings.setdefault(
-            "stages", paper_stages(preset_epochs if epochs is None else epochs, out_dim)
-        )
+        settings.setdefault("stages", paper_stages(preset_epochs if epochs is None else epochs, out_dim))
         if random_state is not None:
             settings["seed"] = random_state
         super().__init__(Recipe(**settings))

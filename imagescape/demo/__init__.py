@@ -1,0 +1,1 @@
+"""Images that come with imagescape, so that everything can be tried at once. Light: `openmoji` draws them."""

@@ -1,0 +1,382 @@
+"""Every verb: columns of a collection in, a method, columns out. The only place where table and methods meet."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from imagescape.collection.cache import cached_pixels
+from imagescape.collection.ingest import IngestSummary, ingest
+from imagescape.collection.store import Collection
+from imagescape.errors import CheckpointError, InputError, Interrupted
+from imagescape.evaluate.scorecard import Scorecard, score_map
+from imagescape.learn.backbones import backbone_names
+from imagescape.learn.encoder import Encoder, pretrained_encoder, replace_folder
+from imagescape.learn.estimator import ContrastiveEstimator, OtherRun
+from imagescape.learn.simclr import SimCLR
+from imagescape.learn.train import read_metrics
+from imagescape.learn.tsimcne import TSimCNE
+
+__all__ = [
+    "embed",
+    "evaluate_map",
+    "features",
+    "ingest",
+    "map_coords",
+    "map_images",
+    "map_names",
+    "map_new_images",
+    "open_or_ingest",
+    "train_encoder",
+]
+
+METHODS: dict[str, type[ContrastiveEstimator]] = {"tsimcne": TSimCNE}
+TRAINERS: dict[str, type[ContrastiveEstimator]] = {"simclr": SimCLR}
+_AXES = ("x", "y", "z")
+_FINISHED = "finished"
+
+
+class _Images:
+    """The usable images of a collection for an estimator, and whose they were."""
+
+    def __init__(self, scape: Collection) -> None:
+        self._scape = scape
+        self.ids = np.empty(0, "U16")
+
+    def native_px(self) -> int | None:
+        return self._scape.native_px()
+
+    def pixels(self, size_px: int, fit: Any = "crop") -> Any:
+        cached = cached_pixels(self._scape, size_px, fit)
+        if not len(cached.ids):
+            raise InputError(f"'{self._scape.path}' has no readable image; see: imagescape info --flagged")
+        self.ids = cached.ids
+        return cached.pixels
+
+
+def open_or_ingest(source: Path, output: Path | None, **options: Any) -> tuple[Collection, IngestSummary | None]:
+    """The collection at `source`, or a new one made from it, `NAME.scape` beside the working folder."""
+    if (source / "scape.json").exists():
+        return Collection.open(source), None
+    output = output or Path(f"{source.absolute().name.partition('.')[0]}.scape")
+    summary = ingest([source], output, **options)
+    return Collection.open(output), summary
+
+
+def map_images(
+    scape: Collection,
+    name: str,
+    *,
+    method: str = "tsimcne",
+    overwrite: bool = False,
+    checkpoint_minutes: float = 5,
+    **settings: Any,
+) -> ContrastiveEstimator:
+    """Learn a map of the collection and write its columns: `x_<name>, y_<name>, features_<name>`.
+
+    The model is kept in `models/<name>`, settings, versions and metrics in `runs/<name>`. A run
+    that was stopped goes on where it was when called again with the same settings.
+
+    Args:
+        scape: The collection.
+        name: Of the map; letters, digits, `_` and `-`.
+        method: "tsimcne".
+        overwrite: Replace a map of that name, or an unfinished run of other settings.
+        checkpoint_minutes: How often the state of the training is saved.
+        settings: Of the method, as its class takes them.
+
+    Raises:
+        InputError: an unknown method, a bad setting, or a name that is taken.
+        Interrupted: Ctrl-C.
+    """
+    if method not in METHODS:
+        raise InputError(f"method must be one of {', '.join(METHODS)}, got '{method}'")
+    _check_free(scape, name, "map", name in map_names(scape), overwrite)
+    model, ids = _fit(scape, name, METHODS[method], overwrite, checkpoint_minutes, settings)
+    columns = coord_columns(name, model.coords_) | {f"features_{name}": model.features_.astype(np.float16)}
+    stale = [
+        f"{axis}_{name}" for axis in _AXES if f"{axis}_{name}" in scape.columns and f"{axis}_{name}" not in columns
+    ]
+    if stale:
+        scape.drop_columns(stale)
+    _finish(scape, name, ids, columns)
+    return model
+
+
+def train_encoder(
+    scape: Collection,
+    name: str,
+    *,
+    method: str = "simclr",
+    overwrite: bool = False,
+    checkpoint_minutes: float = 5,
+    **settings: Any,
+) -> ContrastiveEstimator:
+    """Learn features of the collection: the model in `models/<name>`, and the column `features_<name>`.
+
+    Arguments and errors as for `map_images`.
+    """
+    if method not in TRAINERS:
+        raise InputError(f"method must be one of {', '.join(TRAINERS)}, got '{method}'")
+    _check_free(scape, name, "encoder", f"features_{name}" in scape.columns, overwrite)
+    model, ids = _fit(scape, name, TRAINERS[method], overwrite, checkpoint_minutes, settings)
+    _finish(scape, name, ids, {f"features_{name}": model.features_.astype(np.float16)})
+    return model
+
+
+def _fit(
+    scape: Collection,
+    name: str,
+    method: type[ContrastiveEstimator],
+    overwrite: bool,
+    checkpoint_minutes: float,
+    settings: dict[str, Any],
+) -> tuple[ContrastiveEstimator, np.ndarray]:
+    estimator = method(**settings)
+    run_folder, images = scape.path / "runs" / name, _Images(scape)
+    if overwrite and (run_folder / _FINISHED).exists():
+        replace_folder(run_folder, lambda _: None)
+
+    def train() -> ContrastiveEstimator:
+        return estimator.fit(images, run_folder=run_folder, checkpoint_minutes=checkpoint_minutes)
+
+    try:
+        try:
+            model = train()
+        except OtherRun:
+            # An unfinished run of the same settings is taken up again, also when asked to overwrite.
+            if not overwrite:
+                raise
+            replace_folder(run_folder, lambda _: None)
+            model = train()
+    except Interrupted as stop:
+        raise Interrupted(f"{stop}; run the same command again to go on from there") from stop
+    model.save(scape.path / "models" / name)
+    return model, images.ids
+
+
+def _finish(scape: Collection, name: str, ids: np.ndarray, columns: Mapping[str, np.ndarray]) -> None:
+    """Write the columns of a run, and mark it as finished."""
+    scape.add_columns(ids, columns, overwrite=True)
+    (scape.path / "runs" / name / _FINISHED).touch()
+
+
+def map_new_images(scape: Collection, name: str) -> int:
+    """Place images that were added since on the map `name`, by the network that made it; how many there were."""
+    coords = map_coords(scape, name)
+    missing = np.isnan(coords[:, 0])
+    if not missing.any():
+        return 0
+    model = _load_model(scape, name)
+    cached = cached_pixels(scape, model.preprocessing.cache_px, model.preprocessing.fit)
+    wanted = np.flatnonzero(np.isin(cached.ids, ids_of(scape)[missing]))
+    if not len(wanted):
+        return 0
+    features, coords = model.encode_pixels(cached.pixels[wanted])
+    columns = coord_columns(name, coords) | {f"features_{name}": features.astype(np.float16)}
+    values = {key: (pa.array(list(value)) if value.ndim == 2 else pa.array(value)) for key, value in columns.items()}
+    scape.update(cached.ids[wanted], values)
+    return len(wanted)
+
+
+def embed(
+    scape: Collection, encoder: str, name: str | None = None, *, overwrite: bool = False, device: str = "auto"
+) -> int:
+    """Write the column `features_<name>` of an encoder, float16; how many images it covers.
+
+    Args:
+        scape: The collection.
+        encoder: A model of the collection, the folder of a saved one, or "efficientnet_lite0"
+            (ImageNet weights that come with a package, 224 px).
+        name: Of the column; by default the encoder's.
+
+    Raises:
+        InputError: no such encoder; the message lists those there are.
+    """
+    saved = scape.path / "models" / encoder
+    if saved.is_dir():
+        model = Encoder.load(saved, device=device)
+    elif (Path(encoder) / "config.json").exists():
+        model = Encoder.load(encoder, device=device)
+    elif encoder in ("efficientnet_lite0",) or encoder.startswith("timm:"):
+        model = pretrained_encoder(encoder, device=device)
+    else:
+        known = [*sorted(path.name for path in (scape.path / "models").glob("*")), *backbone_names()[-2:]]
+        raise InputError(f"no encoder '{encoder}'; there are {', '.join(known)}, and folders of saved models")
+    name = name or Path(encoder.replace(":", "_")).name
+    column = f"features_{name}"
+    _check_free(
+        scape, name, "features", column in scape.columns and scape.path.joinpath("models", name) != saved, overwrite
+    )
+    images = _Images(scape)
+    features, _ = model.encode(images)
+    if not saved.is_dir():
+        model.save(scape.path / "models" / name)  # queries must be encoded as the table was
+    scape.add_columns(images.ids, {column: features.astype(np.float16)}, overwrite=True)
+    return len(features)
+
+
+def evaluate_map(
+    scape: Collection, name: str, *, label: str | None = None, splits: int = 3, seed: int = 0, device: str = "auto"
+) -> tuple[Scorecard, dict[str, Any]]:
+    """Score a map and its features; the whole table, and the figures that scripts rely on.
+
+    Args:
+        scape: The collection.
+        name: Of the map.
+        label: A column of classes; None: only what needs no labels.
+        splits: Stratified splits to average over.
+        seed: Names the splits.
+
+    Returns:
+        The scorecard, and a dict with `knn15_accuracy, knn5_accuracy, silhouette,
+        knn15_accuracy_features, n, split` and every figure under `figures`.
+    """
+    coords = map_coords(scape, name)
+    here = ~np.isnan(coords[:, 0])
+    table = scape.read([column for column in (label, "split") if column and column in scape.columns])
+    if label is not None and label not in scape.columns:
+        raise InputError(f"no column is called '{label}'; there are: {', '.join(user_columns(scape))}")
+    labels = None if label is None else np.array(table[label].to_pylist(), dtype=object)[here]
+    split_names = np.array(table["split"].to_pylist(), dtype=object)[here] if "split" in table.column_names else None
+    vectors = features(scape, name)[here] if f"features_{name}" in scape.columns else None
+    card = score_map(
+        coords[here],
+        features=vectors,
+        labels=labels,
+        split_names=split_names,
+        splits=splits,
+        seed=seed,
+        device=device,
+    )
+
+    def figure(metric: str, space: str, split: str = "") -> float | None:
+        try:
+            return card.value(metric, space, split)
+        except KeyError:
+            return None
+
+    result = {
+        "map": name,
+        "label": label,
+        "n": int(here.sum()),
+        "split": {"kind": "stratified", "test_fraction": 0.2, "repeats": splits, "seed": seed},
+        "knn15_accuracy": figure("15-NN accuracy", "map", "stratified"),
+        "knn5_accuracy": figure("5-NN accuracy", "map", "stratified"),
+        "silhouette": figure("silhouette", "map"),
+        "knn15_accuracy_features": figure("15-NN accuracy", "features", "stratified"),
+        "figures": card.as_dicts(),
+    }
+    return card, result
+
+
+# -- columns of a collection, as arrays ------------------------------------------------------------
+
+
+def coord_columns(name: str, coords: np.ndarray) -> dict[str, np.ndarray]:
+    """The columns that a map is stored in: x, y and z, or one list column beyond three dimensions."""
+    if coords.shape[1] > len(_AXES):
+        return {f"coords_{name}": coords}
+    return {f"{axis}_{name}": coords[:, i] for i, axis in zip(range(coords.shape[1]), _AXES, strict=False)}
+
+
+def map_names(scape: Collection) -> list[str]:
+    """Names of the maps, in the order they were made."""
+    return [
+        column.removeprefix(prefix)
+        for column in scape.columns
+        for prefix in ("x_", "coords_")
+        if _is_map(scape, column, prefix)
+    ]
+
+
+def _is_map(scape: Collection, column: str, prefix: str) -> bool:
+    name = column.removeprefix(prefix)
+    return column.startswith(prefix) and (scape.path / "models" / name).is_dir()
+
+
+def map_coords(scape: Collection, name: str) -> np.ndarray:
+    """Coordinates (rows, d) float32 in table order; NaN for rows that are not on the map.
+
+    Raises:
+        InputError: no map of that name; the message lists those there are.
+    """
+    if name not in map_names(scape):
+        here = ", ".join(map_names(scape)) or "none yet: make one with `imagescape map`"
+        raise InputError(f"no map is called '{name}' in '{scape.path}'; there are: {here}")
+    if f"coords_{name}" in scape.columns:
+        return _matrix(scape, f"coords_{name}")
+    columns = [f"{axis}_{name}" for axis in _AXES if f"{axis}_{name}" in scape.columns]
+    table = scape.read(columns)
+    return np.column_stack([_floats(table[column]) for column in columns])
+
+
+def features(scape: Collection, name: str) -> np.ndarray:
+    """Features (rows, d) float32 in table order; NaN for rows that have none.
+
+    Raises:
+        InputError: no features of that name; the message lists those there are.
+    """
+    column = f"features_{name}"
+    if column not in scape.columns:
+        here = [one.removeprefix("features_") for one in scape.columns if one.startswith("features_")]
+        raise InputError(f"no features are called '{name}'; there are: {', '.join(here) or 'none yet'}")
+    return _matrix(scape, column)
+
+
+def ids_of(scape: Collection) -> np.ndarray:
+    """Ids (rows,) in table order."""
+    return scape.read(["image_id"])["image_id"].to_numpy().astype("U16")
+
+
+def user_columns(scape: Collection) -> list[str]:
+    """Columns that hold something to look at: labels, names, coordinates; no pictures, hashes or features."""
+    hidden = {"image_id", "sha256", "thumbnail", "image", "modified_ns", "reason"}
+    return [name for name in scape.columns if name not in hidden and not name.startswith("features_")]
+
+
+def _floats(column: pa.ChunkedArray) -> np.ndarray:
+    return column.to_numpy().astype(np.float32)  # null becomes NaN
+
+
+def _matrix(scape: Collection, column: str) -> np.ndarray:
+    """A fixed-size-list column as (rows, d) float32, with NaN rows for nulls, a batch at a time."""
+    width = scape.schema.field(column).type.list_size
+    out = np.full((len(scape), width), np.nan, np.float32)
+    start = 0
+    for batch in scape.scanner([column], batch_size=8192):
+        values = batch.column(0)
+        valid = values.is_valid().to_numpy(zero_copy_only=False)
+        out[start : start + len(values)][valid] = values.drop_null().flatten().to_numpy().reshape(-1, width)
+        start += len(values)
+    return out
+
+
+def _check_free(scape: Collection, name: str, what: str, taken: bool, overwrite: bool) -> None:
+    if not name or not all(letter.isalnum() or letter in "_-" for letter in name):
+        raise InputError(f"a name is made of letters, digits, _ and -, got '{name}'")
+    if taken and not overwrite:
+        raise InputError(
+            f"'{scape.path.name}' has a {what} called '{name}' already; choose another --name or --overwrite it"
+        )
+
+
+def _load_model(scape: Collection, name: str) -> Encoder:
+    folder = scape.path / "models" / name
+    if not folder.is_dir():
+        raise CheckpointError(f"the model of '{name}' is not in {folder.parent}; map again with --overwrite")
+    return Encoder.load(folder)
+
+
+def training_history(scape: Collection, name: str) -> list[dict[str, Any]]:
+    """Metrics of the run that made `name`.
+
+    Raises:
+        InputError: no such run.
+    """
+    path = scape.path / "runs" / name / "metrics.jsonl"
+    if not path.exists():
+        raise InputError(f"no run is called '{name}' in '{scape.path / 'runs'}'")
+    return read_metrics(path)

@@ -1,0 +1,118 @@
+"""Pictures and pages of a collection's maps: columns in, files out."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from imagescape import pipeline
+from imagescape.collection.store import Collection
+from imagescape.errors import InputError
+from imagescape.report.callouts import read_notes
+from imagescape.report.html_map import write_html_map
+from imagescape.report.map_plot import draw_map, save_figure
+from imagescape.report.training_plot import draw_training
+
+# A map of very many images shows a sample of their pictures; more would not be seen, and cost memory.
+_PICTURES = 60_000
+_THUMBNAIL_INCHES = 0.26
+# The first of these that a collection has is what it is coloured by, or named by, when nothing is said.
+_LABELS = ("label_name", "label", "group", "folder")
+_NAMES = ("name", "uri")
+
+
+def plot_map(
+    scape: Collection,
+    name: str,
+    path: Path,
+    *,
+    color: str | None = None,
+    thumbnails: bool = True,
+    notes: Path | None = None,
+    title: str | None = None,
+    seed: int = 0,
+) -> None:
+    """Draw a map as PNG, SVG or PDF.
+
+    Args:
+        scape: The collection.
+        name: Of the map, which must have two dimensions.
+        path: Where to; its ending settles the kind.
+        color: A column; None: labels where there are any.
+        thumbnails: Place pictures where they do not overlap.
+        notes: A YAML file of callouts.
+        title: Above the picture.
+        seed: Decides which points lie on top and which pictures are shown.
+
+    Raises:
+        InputError: an unknown map, column or ending, or notes that cannot be placed.
+    """
+    rows, coords = _placed(scape, name)
+    color = color or default_color(scape)
+    figure = draw_map(
+        coords,
+        values=None if color is None else _column(scape, color, rows),
+        column=color or "",
+        thumbnails=_pictures(scape, rows) if thumbnails or notes else None,
+        thumbnail_inches=_THUMBNAIL_INCHES if thumbnails else 0.0,
+        notes=() if notes is None else read_notes(notes, coords, pipeline.ids_of(scape)[rows].tolist()),
+        title=title if title is not None else f"{len(rows):,} images",
+        seed=seed,
+    )
+    save_figure(figure, path)
+
+
+def write_page(scape: Collection, name: str, path: Path, *, color: str | None = None, title: str | None = None) -> None:
+    """Write a map as one self-contained page to look at in a browser; errors as for `plot_map`."""
+    rows, coords = _placed(scape, name)
+    columns = [
+        column
+        for column in pipeline.user_columns(scape)
+        if column not in ("uri", "status", "bytes")
+        and not column.endswith(tuple(f"_{one}" for one in pipeline.map_names(scape)))
+    ]
+    naming = next(column for column in _NAMES if column in scape.columns)
+    names = _column(scape, naming, rows)
+    write_html_map(
+        path,
+        coords,
+        names=[Path(str(one)).name if naming == "uri" else str(one) for one in names],
+        thumbnails=_pictures(scape, rows),
+        columns={column: _column(scape, column, rows) for column in columns if column != naming},
+        color_by=color or default_color(scape) or "",
+        title=title if title is not None else scape.path.stem,
+    )
+
+
+def plot_training(scape: Collection, name: str, path: Path) -> None:
+    """Draw the loss of a run over its stages; InputError when there is no such run."""
+    history = pipeline.training_history(scape, name)
+    names = [f"stage {number}" for number in sorted({line["stage"] for line in history})]
+    save_figure(draw_training(history, stage_names=names, title=f"training of '{name}'"), path)
+
+
+def default_color(scape: Collection) -> str | None:
+    """The column that says most about the images, where the collection came with one."""
+    return next((column for column in _LABELS if column in scape.columns), None)
+
+
+def _placed(scape: Collection, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Rows that are on the map, and where, (n, 2)."""
+    coords = pipeline.map_coords(scape, name)
+    if coords.shape[1] != 2:
+        raise InputError(f"a picture needs a map of 2 dimensions, '{name}' has {coords.shape[1]}")
+    rows = np.flatnonzero(~np.isnan(coords[:, 0]))
+    return rows, coords[rows]
+
+
+def _column(scape: Collection, column: str, rows: np.ndarray) -> list[Any]:
+    if column not in scape.columns:
+        raise InputError(f"no column is called '{column}'; there are: {', '.join(pipeline.user_columns(scape))}")
+    return scape.read([column])[column].take(rows).to_pylist()
+
+
+def _pictures(scape: Collection, rows: np.ndarray) -> list[bytes | None]:
+    chosen = rows if len(rows) <= _PICTURES else np.sort(np.random.default_rng(0).permutation(rows)[:_PICTURES])
+    found = scape.take(chosen, ["thumbnail"])["thumbnail"].to_pylist()
+    by_row = dict(zip(chosen.tolist(), found, strict=True))
+    return [by_row.get(row) for row in rows.tolist()]

@@ -1,0 +1,189 @@
+"""Losses against the paper written out as loops, against closed forms, and by invariance."""
+
+import math
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from imagescape.errors import InputError
+from imagescape.learn.losses import (
+    KERNELS,
+    Tempered,
+    cauchy,
+    cosine,
+    gaussian,
+    info_nce,
+    kernel,
+    squared_distances,
+    student_t,
+)
+
+ALL = {
+    "cosine": partial(cosine, temperature=0.2),
+    "cauchy": cauchy,
+    "student_t": partial(student_t, dof=3.0),
+    "gaussian": partial(gaussian, bandwidth=1.5),
+}
+
+
+def info_nce_by_loops(a, b, log_similarity):
+    """Algorithm 1 of arXiv:2002.05709, one anchor at a time."""
+    rows, n = torch.cat([a, b]), len(a)
+    s = log_similarity(rows, rows).exp()
+    total = 0.0
+    for i in range(2 * n):
+        positive = s[i, (i + n) % (2 * n)]
+        total -= math.log(positive / sum(s[i, k] for k in range(2 * n) if k != i))
+    return torch.tensor(total / (2 * n), dtype=a.dtype)
+
+
+@pytest.fixture
+def views():
+    rng = torch.Generator().manual_seed(0)
+    return torch.randn(2, 6, 5, generator=rng, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("log_similarity", ALL.values(), ids=ALL.keys())
+class TestInfoNCE:
+    def test_matches_the_paper_written_as_loops(self, views, log_similarity):
+        assert_close(info_nce(*views, log_similarity=log_similarity), info_nce_by_loops(*views, log_similarity))
+
+    def test_is_log_2n_minus_1_when_all_rows_are_equal(self, log_similarity):
+        z = torch.ones(4, 3)
+        assert_close(info_nce(z, z, log_similarity=log_similarity), torch.tensor(math.log(7)))
+
+    def test_does_not_care_which_view_comes_first(self, views, log_similarity):
+        a, b = views
+        assert_close(info_nce(a, b, log_similarity=log_similarity), info_nce(b, a, log_similarity=log_similarity))
+
+    def test_breaks_when_the_pairing_is_broken(self, views, log_similarity):
+        a, _ = views
+        whole = info_nce(a, a, log_similarity=log_similarity)
+        assert whole < info_nce(a, a.roll(1, 0), log_similarity=log_similarity)
+
+    def test_gradient_is_the_numerical_one(self, views, log_similarity):
+        a, b = (v.requires_grad_() for v in views)
+        assert torch.autograd.gradcheck(partial(info_nce, log_similarity=log_similarity), (a, b))
+
+    @pytest.mark.parametrize("block_rows", [1, 5, 12, 100])
+    def test_blocks_of_rows_change_neither_value_nor_gradient(self, views, log_similarity, block_rows):
+        gradients, values = [], []
+        for block in (None, block_rows):
+            a, b = (v.clone().requires_grad_() for v in views)
+            value = info_nce(a, b, log_similarity=log_similarity, block_rows=block)
+            gradients.append(torch.autograd.grad(value, (a, b)))
+            values.append(value)
+        assert_close(values[0], values[1])
+        assert_close(gradients[0], gradients[1])
+
+    def test_shares_of_a_batch_add_up_to_the_whole(self, views, log_similarity):
+        a, b = views
+        shares = [
+            info_nce(a[rows], b[rows], log_similarity=log_similarity, candidates=(a, b), first_row=rows.start)
+            for rows in (slice(0, 2), slice(2, 4), slice(4, 6))
+        ]
+        assert_close(torch.stack(shares).mean(), info_nce(a, b, log_similarity=log_similarity))
+
+
+def largest_tensor_saved(n, block_rows):
+    """Elements of the largest tensor that the forward pass keeps or makes, by watching every operation."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Watch(TorchDispatchMode):
+        largest = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            if isinstance(out, torch.Tensor):
+                Watch.largest = max(Watch.largest, out.numel())
+            return out
+
+    Watch.largest = 0
+    a, b = (torch.randn(n, 2, requires_grad=True) for _ in range(2))
+    with Watch():
+        info_nce(a, b, log_similarity=cauchy, block_rows=block_rows).backward()
+    return Watch.largest
+
+
+def test_memory_is_linear_in_the_batch_when_blocked_and_quadratic_when_dense():
+    blocked = [largest_tensor_saved(n, 64) for n in (256, 512, 1024)]
+    assert blocked == [64 * 2 * n for n in (256, 512, 1024)]
+    assert largest_tensor_saved(512, 2048) == (2 * 512) ** 2
+
+
+def test_large_batches_are_blocked_without_being_asked(monkeypatch):
+    monkeypatch.setattr("imagescape.learn.losses.MAX_DENSE_LOGITS", 2**14)
+    assert largest_tensor_saved(512, None) <= 2**14
+
+
+def test_kernels_at_points_worked_by_hand():
+    a, b = torch.tensor([[3.0, 0.0]]), torch.tensor([[3.0, 4.0]])
+    assert_close(cosine(a, b, temperature=0.2), torch.tensor([[0.6 / 0.2]]))
+    assert_close(cauchy(a, b), torch.tensor([[-math.log(1 + 4.0**2)]]))
+    assert_close(student_t(a, b, dof=3.0), torch.tensor([[-2 * math.log(1 + 16 / 3)]]))
+    assert_close(gaussian(a, b, bandwidth=2.0), torch.tensor([[-16 / 8.0]]))
+
+
+def test_student_t_of_one_degree_of_freedom_is_cauchy():
+    a, b = torch.randn(2, 4, 3)
+    assert_close(student_t(a, b, dof=1.0), cauchy(a, b))
+
+
+@pytest.mark.parametrize("dimensions", [2, 3, 16])
+def test_squared_distances_equal_numpy_in_double(dimensions):
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(0, 100, (7, dimensions)) + 300, rng.normal(0, 100, (5, dimensions)) + 300
+    expected = ((a[:, None] - b[None]) ** 2).sum(-1)
+    got = squared_distances(torch.from_numpy(a).float(), torch.from_numpy(b).float())
+    np.testing.assert_allclose(got.numpy(), expected, rtol=1e-5, atol=1e-2)
+
+
+def test_neighbours_far_from_the_origin_keep_their_distance():
+    """A trained map spans hundreds of units: two points 0.01 apart must not be rounded together."""
+    a = torch.tensor([[500.0, -300.0]])
+    assert_close(squared_distances(a, a + 0.0625), torch.tensor([[2 * 0.0625**2]]))
+
+
+def test_half_precision_projections_do_not_overflow():
+    a, b = (torch.randn(8, 2) * 400 for _ in range(2))
+    half = info_nce(a.half(), b.half(), log_similarity=cauchy)
+    assert half.dtype == torch.float32
+    assert_close(half, info_nce(a.half().float(), b.half().float(), log_similarity=cauchy))
+
+
+def test_cosine_stays_finite_at_a_small_temperature():
+    z = torch.randn(2, 16, 8, requires_grad=True)
+    loss = info_nce(z[0], z[1], log_similarity=partial(cosine, temperature=0.01))
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert torch.isfinite(z.grad).all()
+
+
+def test_a_learned_temperature_gets_a_gradient_also_through_blocks():
+    a, b = torch.randn(2, 8, 4)
+    gradients = []
+    for block in (None, 3):
+        tempered = Tempered(partial(cosine, temperature=1.0), 0.5, learnable=True)
+        info_nce(a, b, log_similarity=tempered, block_rows=block).backward()
+        gradients.append(tempered.log_temperature.grad)
+    assert gradients[0].abs() > 0
+    assert_close(*gradients)
+
+
+def test_temperature_divides_the_log_similarity():
+    a, b = torch.randn(2, 4, 3)
+    assert_close(kernel("cauchy", temperature=200.0)(a, b), cauchy(a, b) / 200)
+    assert_close(kernel("cosine", temperature=0.1)(a, b), cosine(a, b, temperature=0.1))
+
+
+def test_unknown_kernel_lists_those_there_are():
+    with pytest.raises(InputError, match=", ".join(KERNELS)):
+        kernel("laplace")
+
+
+def test_one_image_is_refused():
+    with pytest.raises(ValueError, match=r"at least 2 images.*got a batch of 1"):
+        info_nce(torch.ones(1, 3), torch.ones(1, 3))
