@@ -1,6 +1,6 @@
 """Views a second on one core: batched augmentation against Pillow, one image at a time.
 
-    python benchmarks/augment.py [--size 32] [--images 512]
+python benchmarks/augment.py [--size 32] [--images 512]
 """
 
 import argparse

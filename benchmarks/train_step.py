@@ -35,7 +35,9 @@ def plain_loss(a: Tensor, b: Tensor) -> Tensor:
     return F.cross_entropy(logits, torch.arange(len(rows)).roll(len(a)))
 
 
-def plain_loop(network: nn.Module, pixels: np.ndarray, size_px: int, batch: int, steps: int, workers: int) -> list[float]:
+def plain_loop(
+    network: nn.Module, pixels: np.ndarray, size_px: int, batch: int, steps: int, workers: int
+) -> list[float]:
     """Seconds of each step, the first ones (workers starting) left out."""
     loader = DataLoader(
         PillowPairs(pixels, PillowView(size_px, MEAN, STD)), batch, shuffle=True, drop_last=True, num_workers=workers
@@ -56,7 +58,9 @@ def plain_loop(network: nn.Module, pixels: np.ndarray, size_px: int, batch: int,
     return times[2:]
 
 
-def our_loop(network: nn.Module, pixels: np.ndarray, size_px: int, batch: int, steps: int, precision: str) -> list[float]:
+def our_loop(
+    network: nn.Module, pixels: np.ndarray, size_px: int, batch: int, steps: int, precision: str
+) -> list[float]:
     fabric = make_fabric("auto", precision)  # type: ignore[arg-type]
     pairs = Augmented(pixels, Contrastive(size_px=size_px, mean=MEAN, std=STD), fabric.device)
     per_epoch = len(pixels) // batch

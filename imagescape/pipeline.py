@@ -18,6 +18,7 @@ from imagescape.learn.estimator import ContrastiveEstimator, OtherRun
 from imagescape.learn.simclr import SimCLR
 from imagescape.learn.train import read_metrics
 from imagescape.learn.tsimcne import TSimCNE
+from imagescape.runtime import is_main_process
 
 __all__ = [
     "embed",
@@ -99,7 +100,7 @@ def map_images(
     stale = [
         f"{axis}_{name}" for axis in _AXES if f"{axis}_{name}" in scape.columns and f"{axis}_{name}" not in columns
     ]
-    if stale:
+    if stale and is_main_process():
         scape.drop_columns(stale)
     _finish(scape, name, ids, columns)
     return model
@@ -153,12 +154,15 @@ def _fit(
             model = train()
     except Interrupted as stop:
         raise Interrupted(f"{stop}; run the same command again to go on from there") from stop
-    model.save(scape.path / "models" / name)
+    if is_main_process():
+        model.save(scape.path / "models" / name)
     return model, images.ids
 
 
 def _finish(scape: Collection, name: str, ids: np.ndarray, columns: Mapping[str, np.ndarray]) -> None:
-    """Write the columns of a run, and mark it as finished."""
+    """Write the columns of a run, and mark it as finished; one of several processes does."""
+    if not is_main_process():
+        return
     scape.add_columns(ids, columns, overwrite=True)
     (scape.path / "runs" / name / _FINISHED).touch()
 

@@ -78,11 +78,21 @@ def worker_count() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def is_main_process() -> bool:
+    """Whether this process is the one that writes and reports; under torchrun, the first of all."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 class Tracker(Protocol):
     """What long work reports to."""
 
     def advance(self, count: int = 1, **fields: float) -> None:
         """`count` more units are done; `fields` (loss=…) are shown beside the bar."""
+
+
+class _Silent:
+    def advance(self, count: int = 1, **fields: float) -> None:
+        pass
 
 
 class _Lines:
@@ -129,6 +139,9 @@ def track(description: str, total: int | None = None, *, unit: str = "images", d
         unit: What is counted.
         done: Units finished by an earlier, interrupted run.
     """
+    if not is_main_process():
+        yield _Silent()
+        return
     if not sys.stderr.isatty():
         lines = _Lines(description, None if total is None else total - done, unit)
         yield lines

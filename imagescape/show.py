@@ -56,7 +56,7 @@ def plot_map(
         thumbnails=_pictures(scape, rows) if thumbnails or notes else None,
         thumbnail_inches=_THUMBNAIL_INCHES if thumbnails else 0.0,
         notes=() if notes is None else read_notes(notes, coords, pipeline.ids_of(scape)[rows].tolist()),
-        title=title if title is not None else f"{len(rows):,} images",
+        title=title if title is not None else scape.path.stem,
         seed=seed,
     )
     save_figure(figure, path)

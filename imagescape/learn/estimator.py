@@ -3,6 +3,7 @@
 import json
 import platform
 import tempfile
+from collections.abc import Callable
 from dataclasses import fields, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -80,7 +81,7 @@ class ContrastiveEstimator:
         recipe = replace(recipe, batch_size=recipe.batch_for(len(pixels)))
         pairs = self._pairs(pixels, encoder.preprocessing, fabric.device)
         record = None if run_folder is None else Record(Path(run_folder), checkpoint_minutes)
-        recipe = self._settle(recipe, record, len(pixels), lambda: _fit_to_time(recipe, encoder, pairs, fabric))
+        recipe = self._settle(recipe, record, len(pixels), fabric, lambda: _fit_to_time(recipe, encoder, pairs, fabric))
         self.recipe_ = recipe
         self.history_ = self._run_stages(recipe, encoder, pairs, fabric, record)
         features, coords = encoder.encode_pixels(pixels)
@@ -181,25 +182,28 @@ class ContrastiveEstimator:
             return pairs
         return Augmented(pixels, cast(Augment, augment), device)
 
-    def _settle(self, recipe: Recipe, record: Record | None, images: int, fit_to_time: Any) -> Recipe:
+    def _settle(
+        self, recipe: Recipe, record: Record | None, images: int, fabric: Fabric, fit_to_time: Callable[[], Recipe]
+    ) -> Recipe:
         """The recipe with its epochs settled; an earlier run in the same folder has settled them already."""
-        if record is None:
-            return fit_to_time()
-        path = record.folder / "config.json"
-        asked = {"method": type(self).__name__, "images": images, "recipe": self.recipe.as_json()}
-        if path.exists():
-            before = json.loads(path.read_text())
-            if before["asked"] != json.loads(json.dumps(asked)):
+        path = None if record is None else record.folder / "config.json"
+        asked = json.loads(json.dumps({"method": type(self).__name__, "images": images, **self.recipe.as_json()}))
+        asked.pop("device")  # a run may go on elsewhere
+        # The first of several processes reads, measures and writes for all.
+        before = json.loads(path.read_text()) if path and path.exists() and fabric.is_global_zero else None
+        before = fabric.broadcast(before)
+        if before is not None:
+            if before["asked"] != asked:
                 raise OtherRun(
-                    f"{record.folder} holds a run with other settings or other images; "
+                    f"{path.parent} holds a run with other settings or other images; "  # type: ignore[union-attr]
                     "overwrite it to start again, or give this run another name"
                 )
             return replace(recipe, stages=tuple(Stage(**stage) for stage in before["run"]["stages"]))
-        recipe = fit_to_time()
-        run = {"asked": asked, "run": recipe.as_json(), "versions": _versions()}
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(run, indent=2))
-        part.replace(path)
+        recipe = replace(recipe, stages=fabric.broadcast(fit_to_time().stages))
+        if path is not None and fabric.is_global_zero:
+            part = path.with_suffix(".part")
+            part.write_text(json.dumps({"asked": asked, "run": recipe.as_json(), "versions": _versions()}, indent=2))
+            part.replace(path)
         return recipe
 
     def _run_stages(
@@ -274,18 +278,37 @@ def _cache_views(encoder: Encoder, pairs: Pairs, seed: int, stage: int) -> Cache
 
 
 def _fit_to_time(recipe: Recipe, encoder: Encoder, pairs: Pairs, fabric: Fabric) -> Recipe:
-    """Scale the epochs of all stages alike so that the training takes `recipe.minutes`."""
+    """Choose the epochs so that the training takes `recipe.minutes`: a step is measured, stages keep their shares.
+
+    A readout stage is cheap, so it keeps its epochs unless they would take more than a tenth of the time.
+    """
     if recipe.minutes is None:
         return recipe
-    stage = next((stage for stage in recipe.stages if stage.trains == "all"), recipe.stages[0])
-    schedule = recipe.schedule(stage, len(pairs))
-    loss = InfoNCE(stage.log_similarity())
-    step = seconds_per_step(encoder.network, pairs, loss, schedule, fabric=fabric)
-    epoch = step * (len(pairs) // schedule.batch_size)
-    # A readout stage makes its views once, forward only (a third of a step), and its steps cost next to nothing.
-    once = sum(epoch * READOUT_VIEWS / 2 / 3 for stage in recipe.stages if stage.trains == "readout")
-    epochs = sum(stage.epochs for stage in recipe.stages if stage.trains == "all")
-    return recipe.with_epochs_scaled(max(60 * recipe.minutes - once, epoch) / (epoch * max(1, epochs)))
+    budget, n = 60 * recipe.minutes, len(pairs)
+    whole = [stage for stage in recipe.stages if stage.trains == "all"]
+    readouts = [stage for stage in recipe.stages if stage.trains == "readout"]
+
+    def epoch_seconds(network: nn.Module, pairs: Pairs, stage: Stage) -> float:
+        schedule = recipe.schedule(stage, n)
+        loss = InfoNCE(stage.log_similarity())
+        step = seconds_per_step(network, pairs, loss, schedule, fabric=fabric)
+        return step * (n // schedule.batch_size)
+
+    settled: dict[Stage, int] = {}
+    if whole:
+        epoch = epoch_seconds(encoder.network, pairs, whole[0])
+        # Its views are made once, forward only: a third of the work of as many training steps.
+        budget -= len(readouts) * READOUT_VIEWS / 2 * epoch / 3
+    for stage in readouts:
+        width, items = int(encoder.network.backbone.out_features), min(n, 4 * recipe.batch_for(n))  # type: ignore[arg-type]
+        views = torch.rand(2, items, width, device=pairs.device)
+        readout = epoch_seconds(encoder.projector, CachedFeatures(views, pairs.device), stage)
+        settled[stage] = max(1, min(stage.epochs, int(0.1 * budget / len(readouts) / readout)))
+        budget -= settled[stage] * readout
+    for stage in whole:
+        share = stage.epochs / sum(other.epochs for other in whole)
+        settled[stage] = max(1, round(share * budget / epoch))
+    return replace(recipe, stages=tuple(replace(stage, epochs=settled[stage]) for stage in recipe.stages))
 
 
 def _build(recipe: Recipe, size_px: int, dimension: int) -> tuple[Network, Architecture, tuple[Any, Any] | None]:

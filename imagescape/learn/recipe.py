@@ -132,12 +132,6 @@ class Recipe:
             clip_gradient=self.clip_gradient,
         )
 
-    def with_epochs_scaled(self, factor: float) -> "Recipe":
-        """The same stages, each `factor` times as long, and 1 epoch at least."""
-        return replace(
-            self, stages=tuple(replace(stage, epochs=max(1, round(stage.epochs * factor))) for stage in self.stages)
-        )
-
     def as_json(self) -> dict[str, Any]:
         """Plain values; what the user made in Python is named by its type."""
         values = asdict(replace(self, backbone="", augment="contrastive"))

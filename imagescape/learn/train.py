@@ -45,7 +45,7 @@ def make_fabric(device: str = "auto", precision: Precision = "auto") -> Fabric:
 
     Start several devices with `torchrun --nproc-per-node N -m imagescape map …`.
     """
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     chosen = resolve_device(device)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     here = int(os.environ.get("LOCAL_WORLD_SIZE", str(world)))
@@ -197,7 +197,7 @@ def fit(
     batches = _Batches(len(pairs), schedule, (seed, stage), fabric)
     objective = _Objective(network, loss, fabric)
     optimizer = schedule.build(objective)
-    first_step = _restore(objective, optimizer, record, stage)
+    first_step = _restore(objective, optimizer, record, stage, fabric)
     if first_step >= batches.total_steps:
         return []
     if compile:
@@ -244,13 +244,19 @@ def fit(
                     record.log(line)
                 tracker.advance(unlogged * batches.items_per_step, loss=line["loss"])
                 total, unlogged, began = torch.zeros_like(total), 0, time.monotonic()
-            if stopped():
+            # Several devices must stop after the same step: they agree where they meet anyway.
+            if stopped() if fabric.world_size == 1 else unlogged == 0 and _any(stopped(), fabric):
                 save(step + 1)
                 raise Interrupted(f"stopped in stage {stage}, epoch {step // batches.steps_per_epoch + 1}")
             if record is not None and record.is_due():
                 save(step + 1)
     save(batches.total_steps)
     return history
+
+
+def _any(flag: bool, fabric: Fabric) -> bool:
+    total = fabric.all_reduce(torch.tensor(float(flag), device=fabric.device), reduce_op="sum")
+    return bool(cast(Tensor, total) > 0)
 
 
 def _check_loss(line: dict[str, Any]) -> None:
@@ -261,7 +267,9 @@ def _check_loss(line: dict[str, Any]) -> None:
         )
 
 
-def _restore(objective: nn.Module, optimizer: torch.optim.Optimizer, record: Record | None, stage: int) -> int:
+def _restore(
+    objective: nn.Module, optimizer: torch.optim.Optimizer, record: Record | None, stage: int, fabric: Fabric
+) -> int:
     """Put network and optimizer back to the checkpoint of this stage; the steps it had done."""
     state = record.load() if record is not None else None
     if record is None or state is None or state["stage"] != stage:
@@ -271,7 +279,8 @@ def _restore(objective: nn.Module, optimizer: torch.optim.Optimizer, record: Rec
         optimizer.load_state_dict(state["optimizer"])
     except (RuntimeError, ValueError) as error:
         raise CheckpointError(f"{record.checkpoint_path} is of another network: {error}") from error
-    record.forget_after(stage, state["step"])
+    if fabric.is_global_zero:
+        record.forget_after(stage, state["step"])
     return int(state["step"])
 
 
