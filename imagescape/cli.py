@@ -19,12 +19,14 @@ from imagescape.errors import ImagescapeError, InputError, Interrupted
 app = typer.Typer(
     name="imagescape",
     help="Point it at images nobody labelled: it learns an encoder, lays them out on a map, and lets you look.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+_UsageError: Any = typer.BadParameter.__base__  # typer has its own copy of click, and names only some of it
 
 
 class Preset(StrEnum):
@@ -85,14 +87,19 @@ LayoutOption = Annotated[
 ]
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(__version__)
+        raise typer.Exit
+
+
 @app.callback()
 def main_options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
 ) -> None:
-    if version:
-        print(__version__)
-        raise typer.Exit
     if debug:
         os.environ["IMAGESCAPE_DEBUG"] = "1"
 
@@ -416,10 +423,10 @@ def _read_config(path: Path) -> dict[str, Any]:
     from imagescape.learn.recipe import Stage, known_settings
 
     try:
-        settings = yaml.safe_load(path.read_text()) or {}
+        settings = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except OSError as error:
         raise InputError(f"cannot read --config {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"--config {path} is not YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(settings, dict):
         raise InputError(f"--config {path} must be a list of `name: value` lines")
@@ -477,13 +484,18 @@ def main() -> None:
     """The program `imagescape`: 0 when all went well, 2 for a mistake in what was asked, 1 for one of ours."""
     warnings.filterwarnings("ignore", module="PIL")  # what is wrong with an image is said in its row
     try:
-        app()
+        # Not in typer's own mode, which draws a box around what is one line, and says nothing on Ctrl-C.
+        if app(sys.argv[1:] or ["--help"], standalone_mode=False) == 130:
+            raise KeyboardInterrupt
+    except _UsageError as error:
+        command = error.ctx.command_path if error.ctx else "imagescape"
+        _fail(error, 2, f"{error.format_message()} See: {command} --help")
     except Interrupted as stop:
         _fail(stop, 130)
     except ImagescapeError as error:
         _fail(error, 2)
     except KeyboardInterrupt as stop:
-        _fail(stop, 130, "stopped")
+        _fail(stop, 130, "stopped; the same command goes on with what is done")
     except BrokenPipeError:
         # The reader of our output (head, say) has gone; not worth a word.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

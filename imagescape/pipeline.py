@@ -94,14 +94,9 @@ def map_images(
     """
     if method not in METHODS:
         raise InputError(f"method must be one of {', '.join(METHODS)}, got '{method}'")
-    _check_free(scape, name, "map", name in map_names(scape), overwrite)
+    _check_free(scape, name, overwrite)
     model, ids = _fit(scape, name, METHODS[method], overwrite, checkpoint_minutes, settings)
     columns = coord_columns(name, model.coords_) | {f"features_{name}": model.features_.astype(np.float16)}
-    stale = [
-        f"{axis}_{name}" for axis in _AXES if f"{axis}_{name}" in scape.columns and f"{axis}_{name}" not in columns
-    ]
-    if stale and is_main_process():
-        scape.drop_columns(stale)
     _finish(scape, name, ids, columns)
     return model
 
@@ -121,7 +116,7 @@ def train_encoder(
     """
     if method not in TRAINERS:
         raise InputError(f"method must be one of {', '.join(TRAINERS)}, got '{method}'")
-    _check_free(scape, name, "encoder", f"features_{name}" in scape.columns, overwrite)
+    _check_free(scape, name, overwrite)
     model, ids = _fit(scape, name, TRAINERS[method], overwrite, checkpoint_minutes, settings)
     _finish(scape, name, ids, {f"features_{name}": model.features_.astype(np.float16)})
     return model
@@ -163,7 +158,7 @@ def _finish(scape: Collection, name: str, ids: np.ndarray, columns: Mapping[str,
     """Write the columns of a run, and mark it as finished; one of several processes does."""
     if not is_main_process():
         return
-    scape.add_columns(ids, columns, overwrite=True)
+    _replace_columns(scape, name, ids, columns)
     (scape.path / "runs" / name / _FINISHED).touch()
 
 
@@ -210,15 +205,16 @@ def embed(
         known = [*sorted(path.name for path in (scape.path / "models").glob("*")), *backbone_names()[-2:]]
         raise InputError(f"no encoder '{encoder}'; there are {', '.join(known)}, and folders of saved models")
     name = name or Path(encoder.replace(":", "_")).name
-    column = f"features_{name}"
-    _check_free(
-        scape, name, "features", column in scape.columns and scape.path.joinpath("models", name) != saved, overwrite
-    )
+    again = saved.is_dir() and name == saved.name
+    _check_free(scape, name, overwrite or again)
     images = _Images(scape)
     features, _ = model.encode(images)
-    if not saved.is_dir():
-        model.save(scape.path / "models" / name)  # queries must be encoded as the table was
-    scape.add_columns(images.ids, {column: features.astype(np.float16)}, overwrite=True)
+    columns = {f"features_{name}": features.astype(np.float16)}
+    if again:
+        scape.add_columns(images.ids, columns, overwrite=True)  # its map, if it has one, stays
+        return len(features)
+    model.save(scape.path / "models" / name)  # queries must be encoded as the table was
+    _replace_columns(scape, name, images.ids, columns)
     return len(features)
 
 
@@ -358,12 +354,25 @@ def _matrix(scape: Collection, column: str) -> np.ndarray:
     return out
 
 
-def _check_free(scape: Collection, name: str, what: str, taken: bool, overwrite: bool) -> None:
+def _columns_of(scape: Collection, name: str) -> list[str]:
+    """Columns that the results called `name` are in."""
+    parts = (*_AXES, "coords", "features")
+    return [column for column in (f"{part}_{name}" for part in parts) if column in scape.columns]
+
+
+def _replace_columns(scape: Collection, name: str, ids: np.ndarray, columns: Mapping[str, np.ndarray]) -> None:
+    """Write the results called `name`; what an earlier result of that name had and this one lacks goes."""
+    scape.add_columns(ids, columns, overwrite=True)
+    if stale := [column for column in _columns_of(scape, name) if column not in columns]:
+        scape.drop_columns(stale)
+
+
+def _check_free(scape: Collection, name: str, overwrite: bool) -> None:
     if not name or not all(letter.isalnum() or letter in "_-" for letter in name):
         raise InputError(f"a name is made of letters, digits, _ and -, got '{name}'")
-    if taken and not overwrite:
+    if not overwrite and (taken := _columns_of(scape, name)):
         raise InputError(
-            f"'{scape.path.name}' has a {what} called '{name}' already; choose another --name or --overwrite it"
+            f"'{scape.path.name}' has '{name}' already ({', '.join(taken)}); choose another --name or --overwrite it"
         )
 
 

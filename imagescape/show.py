@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pyarrow import types
 
 from imagescape import pipeline
 from imagescape.collection.store import Collection
@@ -65,12 +66,8 @@ def plot_map(
 def write_page(scape: Collection, name: str, path: Path, *, color: str | None = None, title: str | None = None) -> None:
     """Write a map as one self-contained page to look at in a browser; errors as for `plot_map`."""
     rows, coords = _placed(scape, name)
-    columns = [
-        column
-        for column in pipeline.user_columns(scape)
-        if column not in ("uri", "status", "bytes")
-        and not column.endswith(tuple(f"_{one}" for one in pipeline.map_names(scape)))
-    ]
+    first = default_color(scape)
+    columns = sorted((name for name in pipeline.user_columns(scape) if _goes_on_page(scape, name)), key=first.__ne__)
     naming = next(column for column in _NAMES if column in scape.columns)
     names = _column(scape, naming, rows)
     write_html_map(
@@ -79,7 +76,7 @@ def write_page(scape: Collection, name: str, path: Path, *, color: str | None = 
         names=[Path(str(one)).name if naming == "uri" else str(one) for one in names],
         thumbnails=_pictures(scape, rows),
         columns={column: _column(scape, column, rows) for column in columns if column != naming},
-        color_by=color or default_color(scape) or "",
+        color_by=color or "",  # the page takes the first that can be coloured by
         title=title if title is not None else scape.path.stem,
     )
 
@@ -94,6 +91,14 @@ def plot_training(scape: Collection, name: str, path: Path) -> None:
 def default_color(scape: Collection) -> str | None:
     """The column that says most about the images, where the collection came with one."""
     return next((column for column in _LABELS if column in scape.columns), None)
+
+
+def _goes_on_page(scape: Collection, column: str) -> bool:
+    """Text, numbers and booleans that came with the images; no coordinates, no bookkeeping."""
+    kind = scape.schema.field(column).type
+    plain = any(is_kind(kind) for is_kind in (types.is_string, types.is_integer, types.is_floating, types.is_boolean))
+    computed = column.endswith(tuple(f"_{name}" for name in pipeline.map_names(scape)))
+    return plain and not computed and column not in ("uri", "status", "bytes")
 
 
 def _placed(scape: Collection, name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -221,11 +221,11 @@ def _chunks(wanted: pa.Table, files: _Files) -> Iterator[list[dict[str, Any]]]:
     held = 0
     for batch in wanted.to_batches(max_chunksize=CHUNK_ROWS):
         for row in batch.to_pylist():
-            if chunk and (len(chunk) >= CHUNK_ROWS or held + row["bytes"] > CHUNK_BYTES):
+            if chunk and (len(chunk) >= CHUNK_ROWS or held + (row["bytes"] or 0) > CHUNK_BYTES):
                 yield chunk
                 chunk, held = [], 0
             chunk.append(row)
-            held += row["bytes"]
+            held += row["bytes"] or 0
     if chunk:
         yield chunk
 
@@ -268,7 +268,7 @@ def _square(
         if isinstance(content, np.ndarray):
             return square(from_array(content), size_px, fit)
         # The very bytes that were accepted at ingest, under whatever settings, are accepted here.
-        limit = max(row["width"] * row["height"], DEFAULT_MAX_PIXELS)
+        limit = max((row["width"] or 0) * (row["height"] or 0), DEFAULT_MAX_PIXELS)
         result = decode(content, max_pixels=limit, salvage_truncated=True, at_least_px=size_px)
         return (result.status, result.reason) if result.image is None else square(result.image, size_px, fit)
     except Exception as error:

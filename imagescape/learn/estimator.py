@@ -1,5 +1,6 @@
 """The estimator that SimCLR and t-SimCNE share: run a recipe's stages, then transform new images."""
 
+import copy
 import json
 import platform
 import tempfile
@@ -26,9 +27,9 @@ from imagescape.learn.recipe import Recipe, Stage
 from imagescape.learn.train import Loss, Record, fit, make_fabric, read_metrics, seconds_per_step
 from imagescape.runtime import seed_for, track
 
-# Augmentations of each image that a readout stage learns from, and the memory they may take before they go to disk.
-READOUT_VIEWS = 8
-READOUT_BYTES = 2 * 2**30
+# Augmentations of each image that a stage of the head alone learns from, and the memory they may take before they go to disk.
+CACHED_VIEWS = 8
+CACHED_BYTES = 2 * 2**30
 # Crops are taken from images a quarter larger than a view, so that they keep their detail.
 CACHE_MARGIN = 1.25
 
@@ -54,8 +55,10 @@ class ContrastiveEstimator:
 
     _straighten = False
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, arguments: dict[str, Any] | None = None) -> None:
+        """`arguments` are those of a subclass's constructor, for scikit-learn's `get_params` and `clone`."""
         self.recipe = recipe
+        self._arguments = {"recipe": recipe} if arguments is None else arguments
         self.encoder_: Encoder | None = None
 
     def fit(
@@ -129,22 +132,23 @@ class ContrastiveEstimator:
         values = {name: value for name, value in saved.items() if name in known}
         values["stages"] = tuple(Stage(**stage) for stage in values["stages"])
         values |= {"device": device, "precision": precision}
-        for name in ("backbone", "augment"):
-            if values[name].startswith("<"):  # made in Python: only its type is known
-                values.pop(name)
-        model = cls.__new__(cls)
-        ContrastiveEstimator.__init__(model, Recipe(**values))
-        model.recipe_ = model.recipe
-        model.encoder_ = Encoder.load(folder, backbone=backbone, device=device, precision=precision)
+        encoder = Encoder.load(folder, backbone=backbone, device=device, precision=precision)
+        if backbone is not None:
+            values["backbone"] = backbone
+        if values["augment"].startswith("<"):  # made in Python: only its type is known
+            values.pop("augment")
+        model = cls(**values)
+        model.recipe_, model.encoder_ = model.recipe, encoder
         return model
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The recipe's settings by name (scikit-learn)."""
-        return {field.name: getattr(self.recipe, field.name) for field in fields(Recipe)}
+        """The arguments it was made with, by name (scikit-learn)."""
+        return dict(self._arguments)
 
     def set_params(self, **values: Any) -> Self:
-        """Change settings of the recipe (scikit-learn)."""
-        self.recipe = replace(self.recipe, **values)
+        """Change arguments for the next `fit` (scikit-learn)."""
+        changed = type(self)(**(self._arguments | values))
+        self.recipe, self._arguments = changed.recipe, changed._arguments
         return self
 
     def _fitted(self) -> Encoder:
@@ -168,7 +172,8 @@ class ContrastiveEstimator:
         mean, std = statistics or _channel_statistics(pixels)
         preprocessing = Preprocessing(size_px=size, cache_px=cache, fit=recipe.fit, mean=mean, std=std)
         encoder = Encoder(network, architecture, preprocessing, device=str(fabric.device), precision=recipe.precision)
-        network.to(fabric.device)
+        # In the loop's memory layout from the start: a resumed run must compute its features in the same one.
+        network.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return encoder, pixels
 
     def _pairs(self, pixels: np.ndarray, preprocessing: Preprocessing, device: torch.device) -> Pairs:
@@ -214,7 +219,8 @@ class ContrastiveEstimator:
         for number, stage in enumerate(recipe.stages, 1):
             if stage.dimension != projector.readout.out_features:
                 generator = torch.Generator().manual_seed(seed_for(recipe.seed, "readout", number))
-                projector.replace_readout(stage.dimension, generator)
+                deviation = 1.0 if stage.trains == "readout" else recipe.hidden**-0.5
+                projector.replace_readout(stage.dimension, generator, deviation=deviation)
             finished = None if record is None else record.folder / f"stage-{number}.safetensors"
             if finished is not None and finished.exists():
                 load_weights(network, finished)
@@ -240,10 +246,10 @@ def _train_stage(
     network: nn.Module = encoder.network
     schedule = recipe.schedule(stage, len(pairs))
     frozen: list[nn.Parameter] = []
-    if stage.trains == "readout":
+    if stage.trains != "all":
         pairs = _cache_views(encoder, pairs, recipe.seed, number)
         network = encoder.projector
-        frozen = list(encoder.projector.hidden.parameters())
+        frozen = list(encoder.projector.hidden.parameters()) if stage.trains == "readout" else []
     for parameter in frozen:
         parameter.requires_grad_(False)
     try:
@@ -259,15 +265,15 @@ def _cache_views(encoder: Encoder, pairs: Pairs, seed: int, stage: int) -> Cache
     They go to a file that nobody else sees when they are too many for memory.
     """
     backbone = encoder.network.backbone.eval()
-    shape = (READOUT_VIEWS, len(pairs), int(backbone.out_features))  # type: ignore[arg-type]
-    if np.prod(shape, dtype=np.int64) * 2 <= READOUT_BYTES:
+    shape = (CACHED_VIEWS, len(pairs), int(backbone.out_features))  # type: ignore[arg-type]
+    if np.prod(shape, dtype=np.int64) * 2 <= CACHED_BYTES:
         cache = torch.empty(shape, dtype=torch.float16, device=pairs.device)
     else:
         file = tempfile.NamedTemporaryFile(prefix="imagescape-views-")  # noqa: SIM115 - lives as long as the map of it
         cache = torch.from_numpy(np.memmap(file, np.float16, "w+", shape=shape))
     generator = torch.Generator(pairs.device)
-    with torch.inference_mode(), track("features of views", len(pairs) * READOUT_VIEWS) as tracker:
-        for view in range(0, READOUT_VIEWS, 2):
+    with torch.inference_mode(), track("features of views", len(pairs) * CACHED_VIEWS) as tracker:
+        for view in range(0, CACHED_VIEWS, 2):
             for start in range(0, len(pairs), 512):
                 index = np.arange(start, min(start + 512, len(pairs)))
                 generator.manual_seed(seed_for(seed, stage, "cache", view, start))
@@ -280,13 +286,13 @@ def _cache_views(encoder: Encoder, pairs: Pairs, seed: int, stage: int) -> Cache
 def _fit_to_time(recipe: Recipe, encoder: Encoder, pairs: Pairs, fabric: Fabric) -> Recipe:
     """Choose the epochs so that the training takes `recipe.minutes`: a step is measured, stages keep their shares.
 
-    A readout stage is cheap, so it keeps its epochs unless they would take more than a tenth of the time.
+    A stage of the head alone is cheap, so it keeps its epochs unless they would take more than a tenth of the time.
     """
     if recipe.minutes is None:
         return recipe
     budget, n = 60 * recipe.minutes, len(pairs)
     whole = [stage for stage in recipe.stages if stage.trains == "all"]
-    readouts = [stage for stage in recipe.stages if stage.trains == "readout"]
+    heads = [stage for stage in recipe.stages if stage.trains != "all"]
 
     def epoch_seconds(network: nn.Module, pairs: Pairs, stage: Stage) -> float:
         schedule = recipe.schedule(stage, n)
@@ -298,13 +304,13 @@ def _fit_to_time(recipe: Recipe, encoder: Encoder, pairs: Pairs, fabric: Fabric)
     if whole:
         epoch = epoch_seconds(encoder.network, pairs, whole[0])
         # Its views are made once, forward only: a third of the work of as many training steps.
-        budget -= len(readouts) * READOUT_VIEWS / 2 * epoch / 3
-    for stage in readouts:
+        budget -= len(heads) * CACHED_VIEWS / 2 * epoch / 3
+    for stage in heads:
         width, items = int(encoder.network.backbone.out_features), min(n, 4 * recipe.batch_for(n))  # type: ignore[arg-type]
         views = torch.rand(2, items, width, device=pairs.device)
-        readout = epoch_seconds(encoder.projector, CachedFeatures(views, pairs.device), stage)
-        settled[stage] = max(1, min(stage.epochs, int(0.1 * budget / len(readouts) / readout)))
-        budget -= settled[stage] * readout
+        head = epoch_seconds(encoder.projector, CachedFeatures(views, pairs.device), stage)
+        settled[stage] = max(1, min(stage.epochs, int(0.1 * budget / len(heads) / head)))
+        budget -= settled[stage] * head
     for stage in whole:
         share = stage.epochs / sum(other.epochs for other in whole)
         settled[stage] = max(1, round(share * budget / epoch))
@@ -322,7 +328,8 @@ def _build(recipe: Recipe, size_px: int, dimension: int) -> tuple[Network, Archi
         out_features=dimension,
     )
     if isinstance(recipe.backbone, nn.Module):
-        return architecture.build(recipe.backbone), architecture, None
+        # A copy, so that what the user gave stays as it was and a second fit begins where the first did.
+        return architecture.build(copy.deepcopy(recipe.backbone)), architecture, None
     if Path(recipe.backbone).is_dir():
         saved = Encoder.load(recipe.backbone)
         architecture = replace(saved.architecture, hidden=recipe.hidden, out_features=dimension)

@@ -22,11 +22,12 @@ class Projector(nn.Module):
     def forward(self, features: Float[Tensor, "n in_features"]) -> Float[Tensor, "n out_features"]:
         return self.readout(self.hidden(features))
 
-    def replace_readout(self, out_features: int, generator: torch.Generator) -> None:
-        """A new last layer with standard normal weights: large ones, so that a map starts spread out."""
-        readout = nn.Linear(self.readout.in_features, out_features)
+    def replace_readout(self, out_features: int, generator: torch.Generator, *, deviation: float = 1.0) -> None:
+        """A new last layer with normal weights of the given standard deviation, and no bias."""
+        # Without torch's own start, which would draw from the global randomness.
+        readout = nn.utils.skip_init(nn.Linear, self.readout.in_features, out_features)
         with torch.no_grad():
-            readout.weight.normal_(generator=generator)
+            readout.weight.normal_(0, deviation, generator=generator)
             readout.bias.zero_()
         self.readout = readout.to(self.readout.weight.device)
 

@@ -1,5 +1,6 @@
 """What a contrastive recipe can be told: its stages and the few settings they share."""
 
+import operator
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
@@ -19,16 +20,17 @@ class Stage:
 
     Attributes:
         epochs: Passes over the images.
-        dimension: Of the projections. A stage whose dimension differs from the one before it gets
-            a new last layer with standard normal weights.
+        dimension: Of the projections. A stage whose dimension differs from the one before it gets a new last
+            layer: with standard normal weights when that layer learns alone, so that the map starts spread
+            out; else with small ones, so that it unfolds from the middle.
         kernel: "cauchy", "cosine", "student_t" or "gaussian".
         temperature: Of the kernel; None: the kernel's own (.5 for cosine, 1 for the others).
         learn_temperature: Whether training changes it.
         learning_rate: For a batch of 256; it grows in proportion with the batch.
         warmup_epochs: Linear, counted in steps; at most a quarter of the stage.
         decay: "cosine", "linear" or "constant".
-        trains: "all", or "readout": only the last layer, on features of the frozen rest that are
-            made once from `readout_views` augmentations of each image and then reused.
+        trains: "all"; or "projector" (the head), or "readout" (its last layer) alone, on features of the
+            frozen backbone that are made once, from several augmentations of each image, and then reused.
     """
 
     epochs: int
@@ -39,17 +41,20 @@ class Stage:
     learning_rate: float = 0.03
     warmup_epochs: float = 0
     decay: Literal["cosine", "linear", "constant"] = "cosine"
-    trains: Literal["all", "readout"] = "all"
+    trains: Literal["all", "projector", "readout"] = "all"
 
     def __post_init__(self) -> None:
+        _settle_numbers(self)
         if self.epochs < 1:
             raise InputError(f"a stage needs at least 1 epoch, got {self.epochs}")
         if self.dimension < 1:
             raise InputError(f"a stage needs at least 1 dimension, got {self.dimension}")
         if self.kernel not in KERNELS:
             raise InputError(f"kernel must be one of {', '.join(KERNELS)}, got '{self.kernel}'")
-        if self.trains not in ("all", "readout"):
-            raise InputError(f"a stage trains 'all' or 'readout', got '{self.trains}'")
+        if self.trains not in ("all", "projector", "readout"):
+            raise InputError(f"a stage trains 'all', 'projector' or 'readout', got '{self.trains}'")
+        if self.temperature is not None and not self.temperature > 0:
+            raise InputError(f"temperature must be above 0, got {self.temperature}")
 
     def log_similarity(self) -> LogSimilarity:
         return kernel(self.kernel, temperature=self.temperature, learn_temperature=self.learn_temperature)
@@ -93,7 +98,20 @@ class Recipe:
     device: str = "auto"
     precision: Precision = "auto"
 
+    @classmethod
+    def of(cls, **settings: Any) -> "Recipe":
+        """The recipe of these settings; InputError when one is unknown."""
+        known = [field.name for field in fields(cls)]
+        for name in settings:
+            if name not in known:
+                raise InputError(f"there is no setting '{name}'; there are {', '.join(known)}")
+        return cls(**settings)
+
     def __post_init__(self) -> None:
+        _settle_numbers(self)
+        for name in ("width", "hidden", "size_px"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise InputError(f"{name} must be at least 1, got {value}")
         if not self.stages:
             raise InputError("a recipe needs at least one stage")
         if self.stages[0].trains == "readout" and isinstance(self.backbone, str) and self.backbone.startswith("resnet"):
@@ -140,6 +158,19 @@ class Recipe:
             values[name] = value if isinstance(value, str) else f"<{type(value).__module__}.{type(value).__qualname__}>"
         values["stages"] = list(values["stages"])
         return values
+
+
+def _settle_numbers(settings: Any) -> None:
+    """Make numbers plain ones (NumPy's, and `1e-3`, which is a string in YAML); InputError for what is none."""
+    kinds: dict[Any, tuple[Any, str]] = {int: (operator.index, "a whole number"), float: (float, "a number")}
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        for kind, (convert, what) in kinds.items():
+            if field.type == kind or (field.type == kind | None and value is not None):
+                try:
+                    object.__setattr__(settings, field.name, convert(value))
+                except (TypeError, ValueError) as error:
+                    raise InputError(f"{field.name} must be {what}, got {value!r}") from error
 
 
 def known_settings() -> list[str]:

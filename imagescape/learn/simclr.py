@@ -19,9 +19,10 @@ class SimCLR(ContrastiveEstimator):
     def __init__(
         self, *, epochs: int = 500, temperature: float = 0.5, random_state: int | None = None, **settings: Any
     ) -> None:
+        arguments = {"epochs": epochs, "temperature": temperature, "random_state": random_state} | settings
         if random_state is not None:
             settings["seed"] = random_state
         settings.setdefault(
             "stages", (Stage(epochs=epochs, dimension=128, kernel="cosine", temperature=temperature, warmup_epochs=10),)
         )
-        super().__init__(Recipe(**settings))
+        super().__init__(Recipe.of(**settings), arguments)

@@ -126,14 +126,20 @@ class Record:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics file; a last line cut short by a kill is left out."""
-    lines = []
-    for text in path.read_text().splitlines():
+    """The lines of a metrics file; a last line cut short by a kill is left out.
+
+    Raises:
+        CheckpointError: another line is damaged.
+    """
+    lines = path.read_text().splitlines()
+    metrics = []
+    for number, line in enumerate(lines, 1):
         try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            break
-    return lines
+            metrics.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            if number < len(lines):
+                raise CheckpointError(f"line {number} of {path} is damaged; delete the line or the run") from error
+    return metrics
 
 
 class _Objective(nn.Module):

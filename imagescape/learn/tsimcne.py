@@ -4,7 +4,8 @@ Two augmentations of an image are pulled together and all other images pushed aw
 heavy-tailed Cauchy kernel of t-SNE; first in 128 dimensions, then in 2.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from numbers import Integral
 from typing import Any
 
 from imagescape.errors import InputError
@@ -28,9 +29,10 @@ def paper_stages(epochs: Sequence[int], out_dim: int = 2) -> tuple[Stage, ...]:
         epochs: Of the three; a stage of 0 epochs is left out.
         out_dim: Dimensions of the map.
     """
-    if len(epochs) != 3 or min(epochs) < 0 or not any(epochs):
-        raise InputError(f"epochs must be three numbers, one a stage, such as 400,25,75; got {tuple(epochs)}")
-    learn, place, refine = epochs
+    counts = [int(count) for count in epochs if isinstance(count, Integral)] if isinstance(epochs, Iterable) else []
+    if len(counts) != 3 or min(counts) < 0 or not any(counts):
+        raise InputError(f"epochs must be three numbers, one a stage, such as 400,25,75; got {epochs}")
+    learn, place, refine = counts
     stages = []
     if learn:
         stages.append(Stage(epochs=learn, dimension=128, warmup_epochs=10))
@@ -68,9 +70,11 @@ class TSimCNE(ContrastiveEstimator):
     ) -> None:
         if preset not in PRESETS:
             raise InputError(f"preset must be one of {', '.join(PRESETS)}, got '{preset}'")
+        own = {"epochs": epochs, "out_dim": out_dim, "preset": preset, "random_state": random_state}
+        arguments = own | settings
         settings = PRESETS[preset] | settings
         preset_epochs = settings.pop("epochs")
         settings.setdefault("stages", paper_stages(preset_epochs if epochs is None else epochs, out_dim))
         if random_state is not None:
             settings["seed"] = random_state
-        super().__init__(Recipe(**settings))
+        super().__init__(Recipe.of(**settings), arguments)

@@ -1,10 +1,8 @@
 """Training as a still picture: loss, learning rate and speed over the stages."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,35 +16,6 @@ _LINE = "#045bda"
 _NEEDED = ("stage", "step", "loss")
 _SMOOTHED = 60  # points of the smooth line a stage, at most
 _SMALLEST_GROUP = 12  # records behind each of them, at least
-
-
-def read_metrics(path: str | Path) -> list[dict[str, object]]:
-    """Read the metrics of a run: a JSON object a line, with stage, epoch, step, loss, learning_rate, images_per_second.
-
-    A last line that was cut off by a killed run is left out.
-
-    Raises:
-        InputError: the file is missing, or another line is no JSON object.
-    """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"cannot read the metrics {path}: {error.strerror}") from error
-    records: list[dict[str, object]] = []
-    lines = text.split("\n")
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            if number == len(lines):
-                break
-            raise InputError(f"line {number} of {path} is not JSON: {error}") from error
-        if not isinstance(record, dict):
-            raise InputError(f"line {number} of {path} must be an object, got {type(record).__name__}")
-        records.append(record)
-    return records
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +40,7 @@ def draw_training(
     """Draw the loss over the stages of a run, with learning rate and speed below where they were recorded.
 
     Args:
-        records: What `read_metrics` gives, in the order it was written; `step` counts within its stage. Where
+        records: Lines of metrics, a dict each, in the order they were written; `step` counts within its stage. Where
             a resumed run repeats a step, the later record holds.
         stage_names: What to call the stages, in their order; by default as recorded, a number n as "stage n + 1".
         title: Shown above.

@@ -172,6 +172,12 @@ class TestRecord:
         path.write_text(json.dumps({"step": 1}) + '\n{"step": 2, "lo')
         assert read_metrics(path) == [{"step": 1}]
 
+    def test_a_damaged_line_elsewhere_is_named(self, tmp_path):
+        path = tmp_path / "metrics.jsonl"
+        path.write_text("{oops\n" + json.dumps({"step": 2}) + "\n")
+        with pytest.raises(CheckpointError, match=r"line 1 of .* is damaged"):
+            read_metrics(path)
+
 
 def test_a_batch_larger_than_the_collection_is_refused(fabric):
     with pytest.raises(InputError, match="a batch of 16 images needs at least as many images, got 10"):

@@ -250,6 +250,11 @@ function draw() {
   context.setTransform(density, 0, 0, density, 0, 0);
   drawPictures(zoom, visible);
   if (showNames) drawNames();
+  if (!visible) {
+    context.font = "14px system-ui, 'DejaVu Sans', sans-serif";
+    context.textAlign = "center"; context.textBaseline = "middle"; context.fillStyle = theme.soft;
+    context.fillText("No image here that is switched on. Press 0 for the whole map.", width / 2, height / 2);
+  }
   for (const [row, ring] of [[hovered, 2], [picked, 3]]) if (row >= 0) drawRing(row, ring, radius / density);
   placeCard();
 }
