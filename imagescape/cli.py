@@ -3,6 +3,7 @@
 Nothing heavy is imported before a verb runs, so that `--help` answers at once.
 """
 
+import io
 import json
 import os
 import sys
@@ -446,7 +447,7 @@ def _preset(settings: dict[str, Any]) -> str:
     """What suits the device: without a GPU, the small network."""
     from imagescape.runtime import resolve_device
 
-    return "tiny" if resolve_device(settings.get("device", "auto")).type == "cpu" else "fast"
+    return "tiny" if resolve_device(str(settings.get("device", "auto"))).type == "cpu" else "fast"
 
 
 def _ingest_options(
@@ -477,16 +478,19 @@ def _as_dict(value: Any) -> dict[str, Any]:
 
 
 def _print(result: dict[str, Any], as_json: bool, text: str) -> None:
-    print(json.dumps(result, ensure_ascii=False) if as_json else text)
+    print(json.dumps(result) if as_json else text)
 
 
 def main() -> None:
     """The program `imagescape`: 0 when all went well, 2 for a mistake in what was asked, 1 for one of ours."""
     warnings.filterwarnings("ignore", module="PIL")  # what is wrong with an image is said in its row
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be beyond the terminal's alphabet
     try:
         # Not in typer's own mode, which draws a box around what is one line, and says nothing on Ctrl-C.
         if app(sys.argv[1:] or ["--help"], standalone_mode=False) == 130:
             raise KeyboardInterrupt
+        sys.stdout.flush()  # here, where it can be told that its reader has gone
     except _UsageError as error:
         command = error.ctx.command_path if error.ctx else "imagescape"
         _fail(error, 2, f"{error.format_message()} See: {command} --help")

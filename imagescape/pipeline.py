@@ -175,8 +175,7 @@ def map_new_images(scape: Collection, name: str) -> int:
         return 0
     features, coords = model.encode_pixels(cached.pixels[wanted])
     columns = coord_columns(name, coords) | {f"features_{name}": features.astype(np.float16)}
-    values = {key: (pa.array(list(value)) if value.ndim == 2 else pa.array(value)) for key, value in columns.items()}
-    scape.update(cached.ids[wanted], values)
+    scape.update(cached.ids[wanted], columns)
     return len(wanted)
 
 
@@ -194,18 +193,18 @@ def embed(
     Raises:
         InputError: no such encoder; the message lists those there are.
     """
-    saved = scape.path / "models" / encoder
-    if saved.is_dir():
-        model = Encoder.load(saved, device=device)
+    own = sorted(path.name for path in (scape.path / "models").glob("*"))
+    if encoder in own:
+        model = Encoder.load(scape.path / "models" / encoder, device=device)
     elif (Path(encoder) / "config.json").exists():
         model = Encoder.load(encoder, device=device)
     elif encoder in ("efficientnet_lite0",) or encoder.startswith("timm:"):
         model = pretrained_encoder(encoder, device=device)
     else:
-        known = [*sorted(path.name for path in (scape.path / "models").glob("*")), *backbone_names()[-2:]]
+        known = [*own, *backbone_names()[-2:]]
         raise InputError(f"no encoder '{encoder}'; there are {', '.join(known)}, and folders of saved models")
     name = name or Path(encoder.replace(":", "_")).name
-    again = saved.is_dir() and name == saved.name
+    again = encoder in own and name == encoder
     _check_free(scape, name, overwrite or again)
     images = _Images(scape)
     features, _ = model.encode(images)

@@ -66,16 +66,18 @@ def plot_map(
 def write_page(scape: Collection, name: str, path: Path, *, color: str | None = None, title: str | None = None) -> None:
     """Write a map as one self-contained page to look at in a browser; errors as for `plot_map`."""
     rows, coords = _placed(scape, name)
-    first = default_color(scape)
-    columns = sorted((name for name in pipeline.user_columns(scape) if _goes_on_page(scape, name)), key=first.__ne__)
+    first = color or default_color(scape)
     naming = next(column for column in _NAMES if column in scape.columns)
+    columns = [name for name in pipeline.user_columns(scape) if _goes_on_page(scape, name) and name != naming]
+    if first is not None:
+        columns = [first, *(name for name in columns if name != first)]
     names = _column(scape, naming, rows)
     write_html_map(
         path,
         coords,
         names=[Path(str(one)).name if naming == "uri" else str(one) for one in names],
         thumbnails=_pictures(scape, rows),
-        columns={column: _column(scape, column, rows) for column in columns if column != naming},
+        columns={column: _column(scape, column, rows) for column in columns},
         color_by=color or "",  # the page takes the first that can be coloured by
         title=title if title is not None else scape.path.stem,
     )

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 import imagescape
@@ -54,7 +54,8 @@ class Architecture:
         width = getattr(body, "out_features", None)
         if not isinstance(width, int):
             raise InputError(
-                f"a backbone must say how wide its features are in an int `out_features`; {type(body).__name__} does not"
+                "a backbone must say how wide its features are in an int `out_features`; "
+                f"{type(body).__name__} does not"
             )
         if not self.out_features:
             return Network(body, None)
@@ -229,7 +230,8 @@ def read_config(folder: str | Path) -> dict[str, Any]:
 def save_weights(network: nn.Module, path: Path) -> None:
     """All weights and buffers as safetensors; a kill at any instant leaves the old file or the new one."""
     part = path.with_name(path.name + ".part")
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}, part)
+    # Written by us, so that a full disk is the operating system's error and not one of safetensors' own.
+    part.write_bytes(save({name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}))
     part.replace(path)
 
 

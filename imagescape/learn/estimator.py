@@ -27,7 +27,8 @@ from imagescape.learn.recipe import Recipe, Stage
 from imagescape.learn.train import Loss, Record, fit, make_fabric, read_metrics, seconds_per_step
 from imagescape.runtime import seed_for, track
 
-# Augmentations of each image that a stage of the head alone learns from, and the memory they may take before they go to disk.
+# Augmentations of each image that a stage of the head alone learns from, and the memory they may take before
+# they go to disk.
 CACHED_VIEWS = 8
 CACHED_BYTES = 2 * 2**30
 # Crops are taken from images a quarter larger than a view, so that they keep their detail.

@@ -1,6 +1,7 @@
 """What a contrastive recipe can be told: its stages and the few settings they share."""
 
 import operator
+import os
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
@@ -74,7 +75,8 @@ class Recipe:
         fit: How a non-square image is made square: "crop" its middle, "pad" or "squash".
         augment: "contrastive", "medical" or "photographs"; any callable (pixels uint8 (n, s, s, 3),
             generator) -> (n, 3, t, t); or a dataset of ready pairs of views.
-        batch_size: Images a step; None: 1024, less for small collections.
+        batch_size: Images a step; None: a power of two that leaves 8 steps an epoch, `batch_limit` at most.
+        batch_limit: See `batch_size`.
         optimizer, weight_decay, clip_gradient: Of every stage.
         minutes: Time for the training; the epochs are fitted to it after measuring a step.
         seed: Settles every random choice.
@@ -90,6 +92,7 @@ class Recipe:
     fit: Literal["crop", "pad", "squash"] = "crop"
     augment: str | Augment | Any = "contrastive"
     batch_size: int | None = None
+    batch_limit: int = 1024
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
     weight_decay: float = 5e-4
     clip_gradient: float | None = None
@@ -109,18 +112,25 @@ class Recipe:
 
     def __post_init__(self) -> None:
         _settle_numbers(self)
-        for name in ("width", "hidden", "size_px"):
+        for name in ("width", "hidden", "size_px", "batch_limit"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise InputError(f"{name} must be at least 1, got {value}")
         if not self.stages:
             raise InputError("a recipe needs at least one stage")
         if self.stages[0].trains == "readout" and isinstance(self.backbone, str) and self.backbone.startswith("resnet"):
             raise InputError("the first stage cannot train only the readout of a network that has learned nothing yet")
+        if isinstance(self.backbone, os.PathLike):
+            object.__setattr__(self, "backbone", os.fspath(self.backbone))
+        if not isinstance(self.backbone, str | nn.Module):
+            raise InputError(f"backbone must be a name, the folder of a model or a module, got {self.backbone!r}")
+        if not isinstance(self.device, str):
+            raise InputError(f"device must be the name of one, such as 'cpu', got {self.device!r}")
         if self.stem not in ("auto", *STEMS):
             raise InputError(f"stem must be one of auto, {', '.join(STEMS)}, got '{self.stem}'")
         if self.fit not in ("crop", "pad", "squash"):
             raise InputError(f"fit must be 'crop', 'pad' or 'squash', got '{self.fit}'")
-        if isinstance(self.augment, str) and self.augment not in AUGMENTS:
+        made = callable(self.augment) or hasattr(self.augment, "__getitem__")
+        if self.augment not in AUGMENTS if isinstance(self.augment, str) else not made:
             raise InputError(
                 f"augment must be one of {', '.join(AUGMENTS)}, a callable or a dataset, got '{self.augment}'"
             )
@@ -130,12 +140,12 @@ class Recipe:
             raise InputError(f"minutes must be above 0, got {self.minutes}")
 
     def batch_for(self, images: int) -> int:
-        """Images a step for a collection of `images`: as asked, else a power of two that leaves 8 steps an epoch."""
+        """Images a step for a collection of `images`."""
         if self.batch_size is not None:
             return self.batch_size
         if images < 64:
             return images
-        return max(32, min(1024, 2 ** ((images // 8).bit_length() - 1)))
+        return max(32, min(self.batch_limit, 2 ** ((images // 8).bit_length() - 1)))
 
     def schedule(self, stage: Stage, images: int) -> Schedule:
         batch = self.batch_for(images)

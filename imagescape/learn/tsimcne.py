@@ -5,6 +5,7 @@ heavy-tailed Cauchy kernel of t-SNE; first in 128 dimensions, then in 2.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from numbers import Integral
 from typing import Any
 
@@ -12,46 +13,65 @@ from imagescape.errors import InputError
 from imagescape.learn.estimator import ContrastiveEstimator
 from imagescape.learn.recipe import Recipe, Stage
 
-# Epochs of the three stages in the paper's full run, ResNet18, batch 1024.
-PAPER_EPOCHS = (1000, 50, 450)
+
+def stages_of(epochs: Sequence[int] | None, stages: Sequence[Stage], out_dim: int = 2) -> tuple[Stage, ...]:
+    """Three stages with other epochs, those of 0 left out, and other dimensions of the map.
+
+    Raises:
+        InputError: `epochs` are not three whole numbers.
+    """
+    counts = [stage.epochs for stage in stages] if epochs is None else epochs
+    whole = isinstance(counts, Iterable) and all(isinstance(count, Integral) and count >= 0 for count in counts)
+    if not whole or len(counts) != len(stages) or not any(counts):
+        raise InputError(f"epochs must be {len(stages)} numbers, one a stage, such as 400,25,75; got {epochs}")
+    return tuple(
+        replace(stage, epochs=int(count), dimension=out_dim if stage.dimension == 2 else stage.dimension)
+        for stage, count in zip(stages, counts, strict=True)
+        if count
+    )
+
+
+# The paper's three stages: 128 dimensions; a new last layer alone; everything, at a thousandth of the rate.
+PAPER = (
+    Stage(epochs=1000, dimension=128, warmup_epochs=10),
+    Stage(epochs=50, dimension=2, trains="readout"),
+    Stage(epochs=450, dimension=2, learning_rate=0.03 / 1000, warmup_epochs=10),
+)
+# For a processor and minutes instead of hours; docs/experiments.md says what was tried. Adam learns faster than SGD
+# in so few steps, the cosine kernel makes better features, and the whole head unfolds the map from them.
+TINY = (
+    Stage(epochs=70, dimension=128, kernel="cosine", temperature=0.2, learning_rate=0.003, warmup_epochs=1),
+    Stage(epochs=60, dimension=2, learning_rate=0.005, warmup_epochs=1, trains="projector"),
+    Stage(epochs=30, dimension=2, learning_rate=0.0003, warmup_epochs=1),
+)
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {"epochs": PAPER_EPOCHS, "backbone": "resnet18", "stem": "small", "batch_size": 1024},
-    "fast": {"epochs": (100, 10, 40), "backbone": "resnet18", "stem": "small", "batch_size": 1024},
-    "tiny": {"epochs": (40, 5, 10), "backbone": "resnet10", "stem": "strided", "width": 32, "size_px": 32},
+    "paper": {"stages": PAPER, "backbone": "resnet18", "stem": "small"},
+    "fast": {"stages": stages_of((100, 10, 40), PAPER), "backbone": "resnet18", "stem": "small"},
+    "tiny": {
+        "stages": TINY,
+        "backbone": "resnet10",
+        "stem": "strided",
+        "width": 32,
+        "size_px": 32,
+        "optimizer": "adamw",
+        "batch_limit": 256,
+    },
 }
-
-
-def paper_stages(epochs: Sequence[int], out_dim: int = 2) -> tuple[Stage, ...]:
-    """The three stages of the paper: 128 dimensions; a new last layer alone; everything, at a thousandth of the rate.
-
-    Args:
-        epochs: Of the three; a stage of 0 epochs is left out.
-        out_dim: Dimensions of the map.
-    """
-    counts = [int(count) for count in epochs if isinstance(count, Integral)] if isinstance(epochs, Iterable) else []
-    if len(counts) != 3 or min(counts) < 0 or not any(counts):
-        raise InputError(f"epochs must be three numbers, one a stage, such as 400,25,75; got {epochs}")
-    learn, place, refine = counts
-    stages = []
-    if learn:
-        stages.append(Stage(epochs=learn, dimension=128, warmup_epochs=10))
-    if place:
-        stages.append(Stage(epochs=place, dimension=out_dim, trains="readout"))
-    if refine:
-        stages.append(Stage(epochs=refine, dimension=out_dim, learning_rate=0.03 / 1000, warmup_epochs=10))
-    return tuple(stages)
 
 
 class TSimCNE(ContrastiveEstimator):
     """Learn a map of images: `fit`, then `transform` puts any image on it.
 
     Args:
-        epochs: Of the paper's three stages.
+        epochs: Of the three stages; None: the preset's. A stage of 0 epochs is left out.
         out_dim: Dimensions of the map: 2, 3 or any.
         preset: "paper", "fast" or "tiny": defaults for everything else.
         random_state: The seed.
-        settings: Any other field of `Recipe`; `stages=` replaces epochs and out_dim.
+        settings: Any other field of `Recipe`. `stages=` takes the place of epochs and out_dim.
+
+    Raises:
+        InputError: an unknown preset or setting, or one that another makes void.
 
     >>> TSimCNE(epochs=(20, 2, 5), random_state=1).recipe.stages[1].trains
     'readout'
@@ -72,9 +92,11 @@ class TSimCNE(ContrastiveEstimator):
             raise InputError(f"preset must be one of {', '.join(PRESETS)}, got '{preset}'")
         own = {"epochs": epochs, "out_dim": out_dim, "preset": preset, "random_state": random_state}
         arguments = own | settings
+        if "stages" in settings and (epochs is not None or out_dim != 2):
+            raise InputError("stages say their own epochs and dimensions: give either stages, or epochs and out_dim")
         settings = PRESETS[preset] | settings
-        preset_epochs = settings.pop("epochs")
-        settings.setdefault("stages", paper_stages(preset_epochs if epochs is None else epochs, out_dim))
+        if "stages" not in arguments:
+            settings["stages"] = stages_of(epochs, settings["stages"], out_dim)
         if random_state is not None:
             settings["seed"] = random_state
         super().__init__(Recipe.of(**settings), arguments)
