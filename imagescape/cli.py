@@ -130,6 +130,8 @@ def ingest(
     from imagescape import pipeline
 
     summary = pipeline.ingest(sources, output, **_ingest_options(embed, salvage_truncated, max_pixels, glob, layout))
+    if summary.flagged == summary.rows:
+        raise InputError(f"none of the {summary.rows} images can be read; see: imagescape info {output} --flagged")
     _print(_as_dict(summary), as_json, str(summary))
 
 
@@ -145,8 +147,8 @@ def info(
 
     Example: `imagescape info photos.scape --flagged`
     """
+    from imagescape.collection.results import map_names
     from imagescape.collection.store import Collection
-    from imagescape.pipeline import map_names
 
     collection = Collection.open(scape)
     summary = collection.summary() | {"maps": map_names(collection)}
@@ -359,6 +361,7 @@ def run(
     Example: `imagescape run photos/ -o photos.scape --minutes 30`
     """
     from imagescape import pipeline, show
+    from imagescape.collection.results import can_be_drawn, map_names
     from imagescape.collection.store import Collection
 
     output = output or Path(Path(source).absolute().name.partition(".")[0] + ".scape")
@@ -367,13 +370,16 @@ def run(
     collection = Collection.open(output)
     settings = _settings(config, {"preset": preset, "minutes": minutes, "seed": seed, "device": device}, ("preset",))
     settings.setdefault("preset", _preset(settings))
-    if "tsimcne" in pipeline.map_names(collection):
+    if "tsimcne" in map_names(collection):
         placed = pipeline.map_new_images(collection, "tsimcne")
         print(f"the map is there already; {placed} new images placed on it")
     else:
         pipeline.map_images(collection, "tsimcne", **settings)
     if "label" in collection.columns:
         print(pipeline.evaluate_map(collection, "tsimcne", label="label", seed=seed or 0)[0])
+    if not can_be_drawn(collection, "tsimcne"):
+        print("the map has more than 2 dimensions, so there is no picture of it")
+        return
     for file, draw in (("map.png", show.plot_map), ("map.html", show.write_page)):
         draw(collection, "tsimcne", collection.path / file)
         print(collection.path / file)
@@ -382,7 +388,7 @@ def run(
 @app.command()
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for what it writes.")] = Path(),
-    minutes: Annotated[float, typer.Option("--minutes", help="Time for the training.")] = 5,
+    minutes: Annotated[float, typer.Option("--minutes", help="Time for the training.")] = 4.5,
     seed: Seed = None,
     device: Device = None,
 ) -> None:
@@ -463,7 +469,7 @@ def _ingest_options(
 
 
 def _last_map(collection: Any) -> str:
-    from imagescape.pipeline import map_names
+    from imagescape.collection.results import map_names
 
     names = map_names(collection)
     if not names:

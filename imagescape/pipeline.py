@@ -5,10 +5,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from imagescape.collection.cache import cached_pixels
-from imagescape.collection.ingest import IngestSummary, ingest
+from imagescape.collection.ingest import ingest
+from imagescape.collection.results import (
+    columns_of,
+    coord_columns,
+    features,
+    ids_of,
+    map_coords,
+    map_names,
+    replace_columns,
+    user_columns,
+)
 from imagescape.collection.store import Collection
 from imagescape.errors import CheckpointError, InputError, Interrupted
 from imagescape.evaluate.scorecard import Scorecard, score_map
@@ -29,13 +38,11 @@ __all__ = [
     "map_images",
     "map_names",
     "map_new_images",
-    "open_or_ingest",
     "train_encoder",
 ]
 
 METHODS: dict[str, type[ContrastiveEstimator]] = {"tsimcne": TSimCNE}
 TRAINERS: dict[str, type[ContrastiveEstimator]] = {"simclr": SimCLR}
-_AXES = ("x", "y", "z")
 _FINISHED = "finished"
 
 
@@ -55,15 +62,6 @@ class _Images:
             raise InputError(f"'{self._scape.path}' has no readable image; see: imagescape info --flagged")
         self.ids = cached.ids
         return cached.pixels
-
-
-def open_or_ingest(source: Path, output: Path | None, **options: Any) -> tuple[Collection, IngestSummary | None]:
-    """The collection at `source`, or a new one made from it, `NAME.scape` beside the working folder."""
-    if (source / "scape.json").exists():
-        return Collection.open(source), None
-    output = output or Path(f"{source.absolute().name.partition('.')[0]}.scape")
-    summary = ingest([source], output, **options)
-    return Collection.open(output), summary
 
 
 def map_images(
@@ -158,7 +156,7 @@ def _finish(scape: Collection, name: str, ids: np.ndarray, columns: Mapping[str,
     """Write the columns of a run, and mark it as finished; one of several processes does."""
     if not is_main_process():
         return
-    _replace_columns(scape, name, ids, columns)
+    replace_columns(scape, name, ids, columns)
     (scape.path / "runs" / name / _FINISHED).touch()
 
 
@@ -213,7 +211,7 @@ def embed(
         scape.add_columns(images.ids, columns, overwrite=True)  # its map, if it has one, stays
         return len(features)
     model.save(scape.path / "models" / name)  # queries must be encoded as the table was
-    _replace_columns(scape, name, images.ids, columns)
+    replace_columns(scape, name, images.ids, columns)
     return len(features)
 
 
@@ -271,105 +269,10 @@ def evaluate_map(
     return card, result
 
 
-# -- columns of a collection, as arrays ------------------------------------------------------------
-
-
-def coord_columns(name: str, coords: np.ndarray) -> dict[str, np.ndarray]:
-    """The columns that a map is stored in: x, y and z, or one list column beyond three dimensions."""
-    if coords.shape[1] > len(_AXES):
-        return {f"coords_{name}": coords}
-    return {f"{axis}_{name}": coords[:, i] for i, axis in zip(range(coords.shape[1]), _AXES, strict=False)}
-
-
-def map_names(scape: Collection) -> list[str]:
-    """Names of the maps, in the order they were made."""
-    return [
-        column.removeprefix(prefix)
-        for column in scape.columns
-        for prefix in ("x_", "coords_")
-        if _is_map(scape, column, prefix)
-    ]
-
-
-def _is_map(scape: Collection, column: str, prefix: str) -> bool:
-    name = column.removeprefix(prefix)
-    return column.startswith(prefix) and (scape.path / "models" / name).is_dir()
-
-
-def map_coords(scape: Collection, name: str) -> np.ndarray:
-    """Coordinates (rows, d) float32 in table order; NaN for rows that are not on the map.
-
-    Raises:
-        InputError: no map of that name; the message lists those there are.
-    """
-    if name not in map_names(scape):
-        here = ", ".join(map_names(scape)) or "none yet: make one with `imagescape map`"
-        raise InputError(f"no map is called '{name}' in '{scape.path}'; there are: {here}")
-    if f"coords_{name}" in scape.columns:
-        return _matrix(scape, f"coords_{name}")
-    columns = [f"{axis}_{name}" for axis in _AXES if f"{axis}_{name}" in scape.columns]
-    table = scape.read(columns)
-    return np.column_stack([_floats(table[column]) for column in columns])
-
-
-def features(scape: Collection, name: str) -> np.ndarray:
-    """Features (rows, d) float32 in table order; NaN for rows that have none.
-
-    Raises:
-        InputError: no features of that name; the message lists those there are.
-    """
-    column = f"features_{name}"
-    if column not in scape.columns:
-        here = [one.removeprefix("features_") for one in scape.columns if one.startswith("features_")]
-        raise InputError(f"no features are called '{name}'; there are: {', '.join(here) or 'none yet'}")
-    return _matrix(scape, column)
-
-
-def ids_of(scape: Collection) -> np.ndarray:
-    """Ids (rows,) in table order."""
-    return scape.read(["image_id"])["image_id"].to_numpy().astype("U16")
-
-
-def user_columns(scape: Collection) -> list[str]:
-    """Columns that hold something to look at: labels, names, coordinates; no pictures, hashes or features."""
-    hidden = {"image_id", "sha256", "thumbnail", "image", "modified_ns", "reason"}
-    return [name for name in scape.columns if name not in hidden and not name.startswith("features_")]
-
-
-def _floats(column: pa.ChunkedArray) -> np.ndarray:
-    return column.to_numpy().astype(np.float32)  # null becomes NaN
-
-
-def _matrix(scape: Collection, column: str) -> np.ndarray:
-    """A fixed-size-list column as (rows, d) float32, with NaN rows for nulls, a batch at a time."""
-    width = scape.schema.field(column).type.list_size
-    out = np.full((len(scape), width), np.nan, np.float32)
-    start = 0
-    for batch in scape.scanner([column], batch_size=8192):
-        values = batch.column(0)
-        valid = values.is_valid().to_numpy(zero_copy_only=False)
-        out[start : start + len(values)][valid] = values.drop_null().flatten().to_numpy().reshape(-1, width)
-        start += len(values)
-    return out
-
-
-def _columns_of(scape: Collection, name: str) -> list[str]:
-    """Columns that the results called `name` are in."""
-    parts = (*_AXES, "coords", "features")
-    return [column for column in (f"{part}_{name}" for part in parts) if column in scape.columns]
-
-
-def _replace_columns(scape: Collection, name: str, ids: np.ndarray, columns: Mapping[str, np.ndarray]) -> None:
-    """Write the results called `name`; what an earlier result of that name had and this one lacks goes."""
-    scape.add_columns(ids, columns, overwrite=True)
-    if stale := [column for column in _columns_of(scape, name) if column not in columns]:
-        scape.drop_columns(stale)
-
-
 def _check_free(scape: Collection, name: str, overwrite: bool) -> None:
     if not name or not all(letter.isalnum() or letter in "_-" for letter in name):
         raise InputError(f"a name is made of letters, digits, _ and -, got '{name}'")
-    if not overwrite and (taken := _columns_of(scape, name)):
+    if not overwrite and (taken := columns_of(scape, name)):
         raise InputError(
             f"'{scape.path.name}' has '{name}' already ({', '.join(taken)}); choose another --name or --overwrite it"
         )

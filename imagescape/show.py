@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 from pyarrow import types
 
-from imagescape import pipeline
+from imagescape.collection.results import ids_of, map_coords, map_names, user_columns
 from imagescape.collection.store import Collection
 from imagescape.errors import InputError
+from imagescape.pipeline import training_history
 from imagescape.report.callouts import read_notes
 from imagescape.report.html_map import write_html_map
 from imagescape.report.map_plot import draw_map, save_figure
@@ -56,7 +57,7 @@ def plot_map(
         column=color or "",
         thumbnails=_pictures(scape, rows) if thumbnails or notes else None,
         thumbnail_inches=_THUMBNAIL_INCHES if thumbnails else 0.0,
-        notes=() if notes is None else read_notes(notes, coords, pipeline.ids_of(scape)[rows].tolist()),
+        notes=() if notes is None else read_notes(notes, coords, ids_of(scape)[rows].tolist()),
         title=title if title is not None else scape.path.stem,
         seed=seed,
     )
@@ -68,7 +69,7 @@ def write_page(scape: Collection, name: str, path: Path, *, color: str | None = 
     rows, coords = _placed(scape, name)
     first = color or default_color(scape)
     naming = next(column for column in _NAMES if column in scape.columns)
-    columns = [name for name in pipeline.user_columns(scape) if _goes_on_page(scape, name) and name != naming]
+    columns = [name for name in user_columns(scape) if _goes_on_page(scape, name) and name != naming]
     if first is not None:
         columns = [first, *(name for name in columns if name != first)]
     names = _column(scape, naming, rows)
@@ -85,27 +86,27 @@ def write_page(scape: Collection, name: str, path: Path, *, color: str | None = 
 
 def plot_training(scape: Collection, name: str, path: Path) -> None:
     """Draw the loss of a run over its stages; InputError when there is no such run."""
-    history = pipeline.training_history(scape, name)
+    history = training_history(scape, name)
     names = [f"stage {number}" for number in sorted({line["stage"] for line in history})]
     save_figure(draw_training(history, stage_names=names, title=f"training of '{name}'"), path)
 
 
 def default_color(scape: Collection) -> str | None:
     """The column that says most about the images, where the collection came with one."""
-    return next((column for column in _LABELS if column in scape.columns), None)
+    return next((column for column in _LABELS if column in scape.columns and _goes_on_page(scape, column)), None)
 
 
 def _goes_on_page(scape: Collection, column: str) -> bool:
     """Text, numbers and booleans that came with the images; no coordinates, no bookkeeping."""
     kind = scape.schema.field(column).type
     plain = any(is_kind(kind) for is_kind in (types.is_string, types.is_integer, types.is_floating, types.is_boolean))
-    computed = column.endswith(tuple(f"_{name}" for name in pipeline.map_names(scape)))
+    computed = column.endswith(tuple(f"_{name}" for name in map_names(scape)))
     return plain and not computed and column not in ("uri", "status", "bytes")
 
 
 def _placed(scape: Collection, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Rows that are on the map, and where, (n, 2)."""
-    coords = pipeline.map_coords(scape, name)
+    coords = map_coords(scape, name)
     if coords.shape[1] != 2:
         raise InputError(f"a picture needs a map of 2 dimensions, '{name}' has {coords.shape[1]}")
     rows = np.flatnonzero(~np.isnan(coords[:, 0]))
@@ -114,7 +115,7 @@ def _placed(scape: Collection, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 def _column(scape: Collection, column: str, rows: np.ndarray) -> list[Any]:
     if column not in scape.columns:
-        raise InputError(f"no column is called '{column}'; there are: {', '.join(pipeline.user_columns(scape))}")
+        raise InputError(f"no column is called '{column}'; there are: {', '.join(user_columns(scape))}")
     return scape.read([column])[column].take(rows).to_pylist()
 
 

@@ -67,8 +67,10 @@ def run_demo(folder: Path, *, minutes: float = 4.5, seed: int = 0, device: str =
         seconds = time.monotonic() - began
     figures = measure(scape, device)
     files = (folder / "map.png", folder / "map.html", scape.path / "report.json")
-    show.plot_map(scape, MAP, files[0], color="group", title="4,495 emoji, laid out by what they look like", seed=seed)
-    show.write_page(scape, MAP, files[1], color="group", title="4,495 emoji")
+    show.plot_map(
+        scape, MAP, files[0], color="group", title=f"{len(scape):,} emoji, laid out by what they look like", seed=seed
+    )
+    show.write_page(scape, MAP, files[1], color="group", title=f"{len(scape):,} emoji")
     report = DemoReport(figures, len(scape), seconds, files)
     files[2].write_text(json.dumps({"figures": figures, "training_seconds": seconds, "minutes": minutes}, indent=2))
     return report

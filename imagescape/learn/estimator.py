@@ -1,6 +1,7 @@
 """The estimator that SimCLR and t-SimCNE share: run a recipe's stages, then transform new images."""
 
 import copy
+import hashlib
 import json
 import platform
 import tempfile
@@ -85,7 +86,9 @@ class ContrastiveEstimator:
         recipe = replace(recipe, batch_size=recipe.batch_for(len(pixels)))
         pairs = self._pairs(pixels, encoder.preprocessing, fabric.device)
         record = None if run_folder is None else Record(Path(run_folder), checkpoint_minutes)
-        recipe = self._settle(recipe, record, len(pixels), fabric, lambda: _fit_to_time(recipe, encoder, pairs, fabric))
+        recipe = self._settle(
+            recipe, record, _fingerprint(pixels), fabric, lambda: _fit_to_time(recipe, encoder, pairs, fabric)
+        )
         self.recipe_ = recipe
         self.history_ = self._run_stages(recipe, encoder, pairs, fabric, record)
         features, coords = encoder.encode_pixels(pixels)
@@ -189,11 +192,11 @@ class ContrastiveEstimator:
         return Augmented(pixels, cast(Augment, augment), device)
 
     def _settle(
-        self, recipe: Recipe, record: Record | None, images: int, fabric: Fabric, fit_to_time: Callable[[], Recipe]
+        self, recipe: Recipe, record: Record | None, fingerprint: str, fabric: Fabric, fit_to_time: Callable[[], Recipe]
     ) -> Recipe:
         """The recipe with its epochs settled; an earlier run in the same folder has settled them already."""
         path = None if record is None else record.folder / "config.json"
-        asked = json.loads(json.dumps({"method": type(self).__name__, "images": images, **self.recipe.as_json()}))
+        asked = json.loads(json.dumps({"method": type(self).__name__, "images": fingerprint, **self.recipe.as_json()}))
         asked.pop("device")  # a run may go on elsewhere
         # The first of several processes reads, measures and writes for all.
         before = json.loads(path.read_text()) if path and path.exists() and fabric.is_global_zero else None
@@ -351,6 +354,12 @@ def _native_px(images: object) -> int | None:
         return min(images.shape[1:3])
     ask = getattr(images, "native_px", None)
     return None if ask is None else ask()
+
+
+def _fingerprint(pixels: np.ndarray) -> str:
+    """Tells one collection from another: how many images, and what a thousand of them look like."""
+    sample = np.asarray(pixels[:: max(1, len(pixels) // 1000)])
+    return f"{len(pixels)} images, {hashlib.blake2b(sample.tobytes(), digest_size=8).hexdigest()}"
 
 
 def _channel_statistics(pixels: np.ndarray) -> tuple[Any, Any]:

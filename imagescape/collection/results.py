@@ -1,0 +1,112 @@
+"""What the steps left in a collection, as arrays: maps, features, and which columns belong to which result.
+
+A result called NAME is in the columns `x_NAME, y_NAME, z_NAME` (or `coords_NAME` beyond three dimensions) and
+`features_NAME`; the network that made it is in `models/NAME`.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+
+from imagescape.collection.store import Collection
+from imagescape.errors import InputError
+
+_AXES = ("x", "y", "z")
+
+
+def coord_columns(name: str, coords: np.ndarray) -> dict[str, np.ndarray]:
+    """The columns that a map is stored in: x, y and z, or one list column beyond three dimensions."""
+    if coords.shape[1] > len(_AXES):
+        return {f"coords_{name}": coords}
+    return {f"{axis}_{name}": coords[:, i] for i, axis in zip(range(coords.shape[1]), _AXES, strict=False)}
+
+
+def map_names(scape: Collection) -> list[str]:
+    """Names of the maps, in the order they were made."""
+    return [
+        column.removeprefix(prefix)
+        for column in scape.columns
+        for prefix in ("x_", "coords_")
+        if _is_map(scape, column, prefix)
+    ]
+
+
+def _is_map(scape: Collection, column: str, prefix: str) -> bool:
+    name = column.removeprefix(prefix)
+    return column.startswith(prefix) and (scape.path / "models" / name).is_dir()
+
+
+def can_be_drawn(scape: Collection, name: str) -> bool:
+    """Whether a map has the two dimensions of a page."""
+    return f"y_{name}" in scape.columns and f"z_{name}" not in scape.columns
+
+
+def map_coords(scape: Collection, name: str) -> np.ndarray:
+    """Coordinates (rows, d) float32 in table order; NaN for rows that are not on the map.
+
+    Raises:
+        InputError: no map of that name; the message lists those there are.
+    """
+    if name not in map_names(scape):
+        here = ", ".join(map_names(scape)) or "none yet: make one with `imagescape map`"
+        raise InputError(f"no map is called '{name}' in '{scape.path}'; there are: {here}")
+    if f"coords_{name}" in scape.columns:
+        return _matrix(scape, f"coords_{name}")
+    columns = [f"{axis}_{name}" for axis in _AXES if f"{axis}_{name}" in scape.columns]
+    table = scape.read(columns)
+    return np.column_stack([_floats(table[column]) for column in columns])
+
+
+def features(scape: Collection, name: str) -> np.ndarray:
+    """Features (rows, d) float32 in table order; NaN for rows that have none.
+
+    Raises:
+        InputError: no features of that name; the message lists those there are.
+    """
+    column = f"features_{name}"
+    if column not in scape.columns:
+        here = [one.removeprefix("features_") for one in scape.columns if one.startswith("features_")]
+        raise InputError(f"no features are called '{name}'; there are: {', '.join(here) or 'none yet'}")
+    return _matrix(scape, column)
+
+
+def ids_of(scape: Collection) -> np.ndarray:
+    """Ids (rows,) in table order."""
+    return scape.read(["image_id"])["image_id"].to_numpy().astype("U16")
+
+
+def user_columns(scape: Collection) -> list[str]:
+    """Columns that hold something to look at: labels, names, coordinates; no pictures, hashes or features."""
+    hidden = {"image_id", "sha256", "thumbnail", "image", "modified_ns", "reason"}
+    return [name for name in scape.columns if name not in hidden and not name.startswith("features_")]
+
+
+def _floats(column: pa.ChunkedArray) -> np.ndarray:
+    return column.to_numpy().astype(np.float32)  # null becomes NaN
+
+
+def _matrix(scape: Collection, column: str) -> np.ndarray:
+    """A fixed-size-list column as (rows, d) float32, with NaN rows for nulls, a batch at a time."""
+    width = scape.schema.field(column).type.list_size
+    out = np.full((len(scape), width), np.nan, np.float32)
+    start = 0
+    for batch in scape.scanner([column], batch_size=8192):
+        values = batch.column(0)
+        valid = values.is_valid().to_numpy(zero_copy_only=False)
+        out[start : start + len(values)][valid] = values.drop_null().flatten().to_numpy().reshape(-1, width)
+        start += len(values)
+    return out
+
+
+def columns_of(scape: Collection, name: str) -> list[str]:
+    """Columns that the results called `name` are in."""
+    parts = (*_AXES, "coords", "features")
+    return [column for column in (f"{part}_{name}" for part in parts) if column in scape.columns]
+
+
+def replace_columns(scape: Collection, name: str, ids: np.ndarray, columns: Mapping[str, np.ndarray]) -> None:
+    """Write the results called `name`; what an earlier result of that name had and this one lacks goes."""
+    scape.add_columns(ids, columns, overwrite=True)
+    if stale := [column for column in columns_of(scape, name) if column not in columns]:
+        scape.drop_columns(stale)
