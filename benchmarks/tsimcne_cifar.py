@@ -6,6 +6,7 @@ The file is any source with a column `label`; on a GPU try `--preset fast` on al
 """
 
 import argparse
+import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -55,7 +56,9 @@ def main() -> None:
             model = pipeline.map_images(scape, name, preset=options.preset, minutes=options.minutes, seed=seed)
             minutes = (time.perf_counter() - began) / 60
             epochs = "+".join(str(stage.epochs) for stage in model.recipe_.stages)
+            rate = statistics.median(line["images_per_second"] for line in model.history_ if line["stage"] == 1)
             text = f"{accuracy(model.coords_, labels)}  {minutes:.1f} minutes, {epochs} epochs"
+            text += f", {len(labels) / rate:.1f} s an epoch of stage 1"
             print(f"  t-SimCNE map, seed {seed}        {text}")
             print(f"  its features H              {accuracy(model.features_, labels)}", flush=True)
 

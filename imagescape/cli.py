@@ -388,7 +388,7 @@ def run(
 @app.command()
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for what it writes.")] = Path(),
-    minutes: Annotated[float, typer.Option("--minutes", help="Time for the training.")] = 4.5,
+    minutes: Annotated[float, typer.Option("--minutes", help="Time for the training.")] = 4,
     seed: Seed = None,
     device: Device = None,
 ) -> None:

@@ -47,7 +47,7 @@ class DemoReport:
         return "\n".join([*lines, "", *map(str, self.files), "", openmoji.ATTRIBUTION])
 
 
-def run_demo(folder: Path, *, minutes: float = 4.5, seed: int = 0, device: str = "auto") -> DemoReport:
+def run_demo(folder: Path, *, minutes: float = 4, seed: int = 0, device: str = "auto") -> DemoReport:
     """Draw 4,495 emoji, learn a map of them in `minutes`, and show it.
 
     Writes `demo-emoji/` (the pictures), `demo.scape/` (the collection, with `report.json`), `map.png`

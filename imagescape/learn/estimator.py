@@ -302,7 +302,7 @@ def _fit_to_time(recipe: Recipe, encoder: Encoder, pairs: Pairs, fabric: Fabric)
         schedule = recipe.schedule(stage, n)
         loss = InfoNCE(stage.log_similarity())
         step = seconds_per_step(network, pairs, loss, schedule, fabric=fabric)
-        return step * (n // schedule.batch_size)
+        return step * (n // (schedule.batch_size * schedule.accumulate))
 
     settled: dict[Stage, int] = {}
     if whole:
@@ -310,7 +310,7 @@ def _fit_to_time(recipe: Recipe, encoder: Encoder, pairs: Pairs, fabric: Fabric)
         # Its views are made once, forward only: a third of the work of as many training steps.
         budget -= len(heads) * CACHED_VIEWS / 2 * epoch / 3
     for stage in heads:
-        width, items = int(encoder.network.backbone.out_features), min(n, 4 * recipe.batch_for(n))  # type: ignore[arg-type]
+        width, items = int(encoder.network.backbone.out_features), min(n, 4 * recipe.batch_for(n) * recipe.accumulate)  # type: ignore[arg-type]
         views = torch.rand(2, items, width, device=pairs.device)
         head = epoch_seconds(encoder.projector, CachedFeatures(views, pairs.device), stage)
         settled[stage] = max(1, min(stage.epochs, int(0.1 * budget / len(heads) / head)))

@@ -77,6 +77,7 @@ class Recipe:
             generator) -> (n, 3, t, t); or a dataset of ready pairs of views.
         batch_size: Images a step; None: a power of two that leaves 8 steps an epoch, `batch_limit` at most.
         batch_limit: See `batch_size`.
+        accumulate: Batches whose gradients are averaged before one update; negatives stay within a batch.
         optimizer, weight_decay, clip_gradient: Of every stage.
         minutes: Time for the training; the epochs are fitted to it after measuring a step.
         seed: Settles every random choice.
@@ -93,6 +94,7 @@ class Recipe:
     augment: str | Augment | Any = "contrastive"
     batch_size: int | None = None
     batch_limit: int = 1024
+    accumulate: int = 1
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
     weight_decay: float = 5e-4
     clip_gradient: float | None = None
@@ -112,7 +114,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         _settle_numbers(self)
-        for name in ("width", "hidden", "size_px", "batch_limit"):
+        for name in ("width", "hidden", "size_px", "batch_limit", "accumulate"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise InputError(f"{name} must be at least 1, got {value}")
         if not self.stages:
@@ -158,6 +160,7 @@ class Recipe:
             optimizer=self.optimizer,
             weight_decay=self.weight_decay,
             clip_gradient=self.clip_gradient,
+            accumulate=self.accumulate,
         )
 
     def as_json(self) -> dict[str, Any]:

@@ -175,7 +175,6 @@ def fit(
     seed: int = 0,
     stage: int = 1,
     record: Record | None = None,
-    compile: bool = False,
 ) -> list[dict[str, Any]]:
     """Train `network` in place so that `loss` of its projections of `pairs` falls.
 
@@ -190,7 +189,6 @@ def fit(
         seed: Together with `stage` it settles every random choice.
         stage: Which part of a longer recipe this is; names lines and checkpoints.
         record: Where metrics and checkpoints go; training goes on from a checkpoint found there.
-        compile: Whether the network goes through `torch.compile`.
 
     Returns:
         The metrics of this stage, as written: stage, epoch, step, loss, learning_rate, images_per_second.
@@ -206,8 +204,6 @@ def fit(
     first_step = _restore(objective, optimizer, record, stage, fabric)
     if first_step >= batches.total_steps:
         return []
-    if compile:
-        network.compile()
     if pairs.device.type == "cpu":
         keep_freed_memory()
     step_objective, optimizer = fabric.setup(objective, optimizer)

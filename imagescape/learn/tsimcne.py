@@ -40,9 +40,9 @@ PAPER = (
 # For a processor and minutes instead of hours; docs/experiments.md says what was tried. Adam learns faster than SGD
 # in so few steps, the cosine kernel makes better features, and the whole head unfolds the map from them.
 TINY = (
-    Stage(epochs=70, dimension=128, kernel="cosine", temperature=0.2, learning_rate=0.003, warmup_epochs=1),
+    Stage(epochs=100, dimension=128, kernel="cosine", temperature=0.5, learning_rate=0.003, warmup_epochs=1),
     Stage(epochs=60, dimension=2, learning_rate=0.005, warmup_epochs=1, trains="projector"),
-    Stage(epochs=30, dimension=2, learning_rate=0.0003, warmup_epochs=1),
+    Stage(epochs=20, dimension=2, learning_rate=0.0003, warmup_epochs=1),
 )
 
 PRESETS: dict[str, dict[str, Any]] = {
