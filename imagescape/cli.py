@@ -3,6 +3,7 @@
 Nothing heavy is imported before a verb runs, so that `--help` answers at once.
 """
 
+import errno
 import io
 import json
 import os
@@ -16,6 +17,7 @@ import typer
 
 from imagescape import __version__
 from imagescape.errors import ImagescapeError, InputError, Interrupted
+from imagescape.runtime import is_main_process
 
 app = typer.Typer(
     name="imagescape",
@@ -56,6 +58,9 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what has t
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for scripts.")]
 Config = Annotated[
     Path | None, typer.Option("--config", help="YAML file of settings; options on the command line go before it.")
+]
+PresetOption = Annotated[
+    Preset | None, typer.Option("--preset", help="Defaults for everything. [default: tiny without a GPU]")
 ]
 Backbone = Annotated[
     str | None,
@@ -167,7 +172,10 @@ def train(
     scape: Scape,
     name: Name = "simclr",
     method: Annotated[str, typer.Option("--method", help="simclr.")] = "simclr",
-    epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the images. [default: 500]")] = None,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", help="Passes over the images. [default: the preset's]")
+    ] = None,
+    preset: PresetOption = None,
     temperature: Annotated[float | None, typer.Option("--temperature", help="Of the loss. [default: .5]")] = None,
     config: Config = None,
     backbone: Backbone = None,
@@ -191,7 +199,8 @@ def train(
     from imagescape import pipeline
     from imagescape.collection.store import Collection
 
-    settings = _settings(config, locals(), ("epochs", "temperature"))
+    settings = _settings(config, locals(), ("epochs", "temperature", "preset"))
+    settings.setdefault("preset", _preset(settings, "paper"))
     pipeline.train_encoder(
         Collection.open(scape),
         name,
@@ -232,9 +241,7 @@ def map_command(
     epochs: Annotated[
         str | None, typer.Option("--epochs", help="Of the three stages: 400,25,75. [default: the preset's]")
     ] = None,
-    preset: Annotated[
-        Preset | None, typer.Option("--preset", help="Defaults for everything. [default: by device]")
-    ] = None,
+    preset: PresetOption = None,
     out_dim: Annotated[int | None, typer.Option("--out-dim", help="Dimensions of the map. [default: 2]")] = None,
     new: Annotated[bool, typer.Option("--new", help="Only place images added since on the map that is there.")] = False,
     config: Config = None,
@@ -263,10 +270,11 @@ def map_command(
 
     collection = Collection.open(scape)
     if new:
-        print(f"{pipeline.map_new_images(collection, name)} images placed on the map '{name}'")
+        placed = pipeline.map_new_images(collection, name, device=device or "auto")
+        print(f"{placed} images placed on the map '{name}'")
         return
     settings = _settings(config, locals(), ("epochs", "preset", "out_dim"))
-    settings.setdefault("preset", _preset(settings))
+    settings.setdefault("preset", _preset(settings, "fast"))
     model = pipeline.map_images(
         collection, name, method=method, overwrite=overwrite, checkpoint_minutes=checkpoint_minutes, **settings
     )
@@ -341,9 +349,7 @@ def plot(
 def run(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="As for `ingest`.", show_default=False)],
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="NAME.scape", help="The collection.")] = None,
-    preset: Annotated[
-        Preset | None, typer.Option("--preset", help="Defaults for the training. [default: by device]")
-    ] = None,
+    preset: PresetOption = None,
     minutes: Minutes = None,
     config: Config = None,
     seed: Seed = None,
@@ -369,9 +375,9 @@ def run(
     print(summary)
     collection = Collection.open(output)
     settings = _settings(config, {"preset": preset, "minutes": minutes, "seed": seed, "device": device}, ("preset",))
-    settings.setdefault("preset", _preset(settings))
+    settings.setdefault("preset", _preset(settings, "fast"))
     if "tsimcne" in map_names(collection):
-        placed = pipeline.map_new_images(collection, "tsimcne")
+        placed = pipeline.map_new_images(collection, "tsimcne", device=device or "auto")
         print(f"the map is there already; {placed} new images placed on it")
     else:
         pipeline.map_images(collection, "tsimcne", **settings)
@@ -449,11 +455,11 @@ def _read_config(path: Path) -> dict[str, Any]:
     return settings
 
 
-def _preset(settings: dict[str, Any]) -> str:
+def _preset(settings: dict[str, Any], with_gpu: str) -> str:
     """What suits the device: without a GPU, the small network."""
     from imagescape.runtime import resolve_device
 
-    return "tiny" if resolve_device(str(settings.get("device", "auto"))).type == "cpu" else "fast"
+    return "tiny" if resolve_device(str(settings.get("device", "auto"))).type == "cpu" else with_gpu
 
 
 def _ingest_options(
@@ -490,6 +496,8 @@ def _print(result: dict[str, Any], as_json: bool, text: str) -> None:
 def main() -> None:
     """The program `imagescape`: 0 when all went well, 2 for a mistake in what was asked, 1 for one of ours."""
     warnings.filterwarnings("ignore", module="PIL")  # what is wrong with an image is said in its row
+    if not is_main_process():
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - several processes print as one
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be beyond the terminal's alphabet
     try:
@@ -511,7 +519,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        if error.errno != 28:
+        if error.errno != errno.ENOSPC:
             _fail(error, 1, f"{error} (see --debug)")
         _fail(error, 2, f"the disk is full: {error.filename or 'free some space'}; then run the same command again")
     except Exception as error:

@@ -130,7 +130,7 @@ def _fit(
 ) -> tuple[ContrastiveEstimator, np.ndarray]:
     estimator = method(**settings)
     run_folder, images = scape.path / "runs" / name, _Images(scape)
-    if overwrite and (run_folder / _FINISHED).exists():
+    if overwrite and (run_folder / _FINISHED).exists() and is_main_process():
         replace_folder(run_folder, lambda _: None)
 
     def train() -> ContrastiveEstimator:
@@ -143,7 +143,8 @@ def _fit(
             # An unfinished run of the same settings is taken up again, also when asked to overwrite.
             if not overwrite:
                 raise
-            replace_folder(run_folder, lambda _: None)
+            if is_main_process():
+                replace_folder(run_folder, lambda _: None)
             model = train()
     except Interrupted as stop:
         raise Interrupted(f"{stop}; run the same command again to go on from there") from stop
@@ -160,13 +161,13 @@ def _finish(scape: Collection, name: str, ids: np.ndarray, columns: Mapping[str,
     (scape.path / "runs" / name / _FINISHED).touch()
 
 
-def map_new_images(scape: Collection, name: str) -> int:
+def map_new_images(scape: Collection, name: str, *, device: str = "auto") -> int:
     """Place images that were added since on the map `name`, by the network that made it; how many there were."""
     coords = map_coords(scape, name)
     missing = np.isnan(coords[:, 0])
     if not missing.any():
         return 0
-    model = _load_model(scape, name)
+    model = _load_model(scape, name, device)
     cached = cached_pixels(scape, model.preprocessing.cache_px, model.preprocessing.fit)
     wanted = np.flatnonzero(np.isin(cached.ids, ids_of(scape)[missing]))
     if not len(wanted):
@@ -278,11 +279,11 @@ def _check_free(scape: Collection, name: str, overwrite: bool) -> None:
         )
 
 
-def _load_model(scape: Collection, name: str) -> Encoder:
+def _load_model(scape: Collection, name: str, device: str) -> Encoder:
     folder = scape.path / "models" / name
     if not folder.is_dir():
         raise CheckpointError(f"the model of '{name}' is not in {folder.parent}; map again with --overwrite")
-    return Encoder.load(folder)
+    return Encoder.load(folder, device=device)
 
 
 def training_history(scape: Collection, name: str) -> list[dict[str, Any]]:

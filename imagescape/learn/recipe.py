@@ -14,6 +14,16 @@ from imagescape.learn.losses import KERNELS, LogSimilarity, kernel
 from imagescape.learn.optim import Schedule
 from imagescape.runtime import Precision
 
+# A network and optimizer for a processor and minutes instead of hours.
+TINY: dict[str, Any] = {
+    "backbone": "resnet10",
+    "stem": "strided",
+    "width": 32,
+    "size_px": 32,
+    "optimizer": "adamw",
+    "batch_limit": 256,
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:

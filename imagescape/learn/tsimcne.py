@@ -11,7 +11,7 @@ from typing import Any
 
 from imagescape.errors import InputError
 from imagescape.learn.estimator import ContrastiveEstimator
-from imagescape.learn.recipe import Recipe, Stage
+from imagescape.learn.recipe import TINY, Recipe, Stage
 
 
 def stages_of(epochs: Sequence[int] | None, stages: Sequence[Stage], out_dim: int = 2) -> tuple[Stage, ...]:
@@ -39,7 +39,7 @@ PAPER = (
 )
 # For a processor and minutes instead of hours; docs/experiments.md says what was tried. Adam learns faster than SGD
 # in so few steps, the cosine kernel makes better features, and the whole head unfolds the map from them.
-TINY = (
+QUICK = (
     Stage(epochs=100, dimension=128, kernel="cosine", temperature=0.5, learning_rate=0.003, warmup_epochs=1),
     Stage(epochs=60, dimension=2, learning_rate=0.005, warmup_epochs=1, trains="projector"),
     Stage(epochs=20, dimension=2, learning_rate=0.0003, warmup_epochs=1),
@@ -48,15 +48,7 @@ TINY = (
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {"stages": PAPER, "backbone": "resnet18", "stem": "small"},
     "fast": {"stages": stages_of((100, 10, 40), PAPER), "backbone": "resnet18", "stem": "small"},
-    "tiny": {
-        "stages": TINY,
-        "backbone": "resnet10",
-        "stem": "strided",
-        "width": 32,
-        "size_px": 32,
-        "optimizer": "adamw",
-        "batch_limit": 256,
-    },
+    "tiny": {"stages": QUICK, **TINY},
 }
 
 

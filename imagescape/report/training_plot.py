@@ -64,6 +64,8 @@ def draw_training(
             _draw_series(axes, stage.steps, stage.values[key], is_smoothed=key != "learning_rate")
         if key == "learning_rate":
             _scale_rates(axes, stages)
+        if key == "images_per_second":
+            axes.set_yscale("log")  # a stage of the head alone is tens of times faster
     _name_stages(rows[0, 0], stages)
     rows[-1, 0].set_xlabel("step", fontsize=9, color=_INK)
     if title:

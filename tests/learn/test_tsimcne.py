@@ -4,7 +4,7 @@ import pytest
 
 from imagescape.errors import InputError
 from imagescape.learn.recipe import Stage
-from imagescape.learn.tsimcne import PAPER, PRESETS, TINY, TSimCNE, stages_of
+from imagescape.learn.tsimcne import PAPER, PRESETS, QUICK, TSimCNE, stages_of
 
 
 def test_the_default_is_the_paper_s_three_stages():
@@ -55,4 +55,4 @@ def test_unknown_presets_are_refused():
 
 
 def test_the_small_preset_unfolds_the_map_with_the_whole_head():
-    assert [stage.trains for stage in TINY] == ["all", "projector", "all"]
+    assert [stage.trains for stage in QUICK] == ["all", "projector", "all"]
