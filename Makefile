@@ -1,4 +1,4 @@
-# Everything a fresh machine needs: `make demo`, `make test`. Python 3.11 or newer, nothing else.
+# All that a fresh machine needs: `make demo`, `make test`. Needs Python 3.11 or newer with venv (on Debian: python3-venv).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -18,7 +18,7 @@ demo: $(READY)
 	$(BIN)/imagescape demo
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -27,7 +27,9 @@ lint: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'
-	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+	$(BIN)/python benchmarks/augment.py
+	$(BIN)/python benchmarks/train_step.py --batch-size 256 --backbone resnet10 --width 32 --stem strided
+	@echo "benchmarks/tsimcne_cifar.py needs CIFAR-10; see its --help"
 
 # The command line's reference is written from the command line itself.
 docs: $(READY)

@@ -269,11 +269,13 @@ def map_command(
     from imagescape.collection.store import Collection
 
     collection = Collection.open(scape)
+    settings = _settings(config, locals(), ("epochs", "preset", "out_dim"))
     if new:
+        if said := sorted(settings.keys() - {"device", "seed"}):
+            raise InputError(f"--new uses the map's own network; it takes no {', '.join(said)}")
         placed = pipeline.map_new_images(collection, name, device=device or "auto")
         print(f"{placed} images placed on the map '{name}'")
         return
-    settings = _settings(config, locals(), ("epochs", "preset", "out_dim"))
     settings.setdefault("preset", _preset(settings, "fast"))
     model = pipeline.map_images(
         collection, name, method=method, overwrite=overwrite, checkpoint_minutes=checkpoint_minutes, **settings
@@ -367,7 +369,7 @@ def run(
     Example: `imagescape run photos/ -o photos.scape --minutes 30`
     """
     from imagescape import pipeline, show
-    from imagescape.collection.results import can_be_drawn, map_names
+    from imagescape.collection.results import can_be_drawn, is_class_column, map_names
     from imagescape.collection.store import Collection
 
     output = output or Path(Path(source).absolute().name.partition(".")[0] + ".scape")
@@ -378,17 +380,20 @@ def run(
     settings.setdefault("preset", _preset(settings, "fast"))
     if "tsimcne" in map_names(collection):
         placed = pipeline.map_new_images(collection, "tsimcne", device=device or "auto")
-        print(f"the map is there already; {placed} new images placed on it")
+        print(
+            f"the map is there already; {placed} new images placed on it "
+            f"(to learn another: imagescape map {output} --name tsimcne --overwrite)"
+        )
     else:
         pipeline.map_images(collection, "tsimcne", **settings)
-    if "label" in collection.columns:
-        print(pipeline.evaluate_map(collection, "tsimcne", label="label", seed=seed or 0)[0])
     if not can_be_drawn(collection, "tsimcne"):
         print("the map has more than 2 dimensions, so there is no picture of it")
-        return
-    for file, draw in (("map.png", show.plot_map), ("map.html", show.write_page)):
-        draw(collection, "tsimcne", collection.path / file)
-        print(collection.path / file)
+    else:
+        for file, draw in (("map.png", show.plot_map), ("map.html", show.write_page)):
+            draw(collection, "tsimcne", collection.path / file)
+            print(collection.path / file)
+    if "label" in collection.columns and is_class_column(collection, "label"):
+        print(pipeline.evaluate_map(collection, "tsimcne", label="label", seed=seed or 0)[0])
 
 
 @app.command()

@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from imagescape.collection.cache import cached_pixels
+from imagescape.collection.cache import Rows, cached_pixels
 from imagescape.collection.ingest import ingest
 from imagescape.collection.results import (
     columns_of,
     coord_columns,
     features,
     ids_of,
+    is_class_column,
     map_coords,
     map_names,
     replace_columns,
@@ -172,7 +173,7 @@ def map_new_images(scape: Collection, name: str, *, device: str = "auto") -> int
     wanted = np.flatnonzero(np.isin(cached.ids, ids_of(scape)[missing]))
     if not len(wanted):
         return 0
-    features, coords = model.encode_pixels(cached.pixels[wanted])
+    features, coords = model.encode_pixels(Rows(cached.pixels, wanted))
     columns = coord_columns(name, coords) | {f"features_{name}": features.astype(np.float16)}
     scape.update(cached.ids[wanted], columns)
     return len(wanted)
@@ -237,6 +238,9 @@ def evaluate_map(
     table = scape.read([column for column in (label, "split") if column and column in scape.columns])
     if label is not None and label not in scape.columns:
         raise InputError(f"no column is called '{label}'; there are: {', '.join(user_columns(scape))}")
+    if label is not None and not is_class_column(scape, label):
+        kind = scape.schema.field(label).type
+        raise InputError(f"column '{label}' holds {kind}, and classes are text, whole numbers or booleans")
     labels = None if label is None else np.array(table[label].to_pylist(), dtype=object)[here]
     split_names = np.array(table["split"].to_pylist(), dtype=object)[here] if "split" in table.column_names else None
     vectors = features(scape, name)[here] if f"features_{name}" in scape.columns else None
@@ -256,11 +260,12 @@ def evaluate_map(
         except KeyError:
             return None
 
+    tested = next((one.rows for one in card.figures if one.split == "stratified"), None)
     result = {
         "map": name,
         "label": label,
         "n": int(here.sum()),
-        "split": {"kind": "stratified", "test_fraction": 0.2, "repeats": splits, "seed": seed},
+        "split": {"kind": "stratified", "test_rows": tested, "repeats": splits, "seed": seed},
         "knn15_accuracy": figure("15-NN accuracy", "map", "stratified"),
         "knn5_accuracy": figure("5-NN accuracy", "map", "stratified"),
         "silhouette": figure("silhouette", "map"),

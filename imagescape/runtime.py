@@ -100,7 +100,7 @@ class _Lines:
 
     def __init__(self, description: str, total: int | None, unit: str, every_seconds: float = 10.0) -> None:
         self._description, self._total, self._unit, self._every = description, total, unit, every_seconds
-        self._done, self._shown = 0, 0
+        self._done = 0
         self._began = self._last = time.monotonic()
         self._fields: dict[str, float] = {}
 
@@ -120,7 +120,6 @@ class _Lines:
         fields = "".join(f", {name} {value:.4g}" for name, value in self._fields.items())
         line = f"{self._description}: {self._done}{of_total} {self._unit}, {rate:.0f}/s{fields}{left}"
         print(line, file=sys.stderr, flush=True)
-        self._shown = self._done
 
 
 def _clock(seconds: float) -> str:

@@ -152,7 +152,7 @@ class TestFlow:
         for key in ("knn15_accuracy", "knn5_accuracy", "silhouette", "knn15_accuracy_features"):
             assert isinstance(scores[key], float)
         assert scores["n"] == 60
-        assert scores["split"] == {"kind": "stratified", "test_fraction": 0.2, "repeats": 3, "seed": 0}
+        assert scores["split"] == {"kind": "stratified", "test_rows": 10, "repeats": 3, "seed": 0}
         code, out, _ = run("evaluate", mapped / "c.scape", "--label", "label")
         assert code == 0
         assert f"{scores['knn15_accuracy']:.4f}" in out
@@ -243,7 +243,7 @@ class TestConfig:
             ("stages: [{epoch: 1}]", "a stage cannot be read"),
             ("stages: 3", "a stage cannot be read"),
             ("stages: [{epochs: 1, dimension: two}]", "dimension must be a whole number, got 'two'"),
-            ("epochs: 3", "epochs must be three numbers"),
+            ("epochs: 3", "epochs must be 3 numbers"),
             ("epochs: a,b,c", "epochs takes whole numbers"),
             ("width: wide", "width must be a whole number, got 'wide'"),
             ("width:", "width must be a whole number, got None"),
@@ -373,7 +373,11 @@ class TestBadInput:
             (["plot", "--training", "--map", "N", "-o", "x.png"], "no run is called 'N'"),
             (["embed", "--encoder", "clip"], "no encoder 'clip'"),
             (["map", "--epochs", "a,b"], "--epochs takes whole numbers"),
-            (["map", "--epochs", "5"], "epochs must be three numbers"),
+            (
+                ["map", "--new", "--name", "M", "--epochs", "1,1,1"],
+                "--new uses the map's own network; it takes no epochs",
+            ),
+            (["map", "--epochs", "5"], "epochs must be 3 numbers"),
             (["map", "--preset", "huge"], "Invalid value for '--preset'"),
             (["map", "--method", "umap"], "method must be one of tsimcne"),
             (["map", "--device", "abacus"], "device must be"),

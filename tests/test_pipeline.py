@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -260,7 +259,7 @@ class TestEvaluate:
     def test_figures(self, unchanged):
         card, result = pipeline.evaluate_map(unchanged, "M", label="label", device="cpu")
         assert result["n"] == 48
-        assert result["split"] == {"kind": "stratified", "test_fraction": 0.2, "repeats": 3, "seed": 0}
+        assert result["split"] == {"kind": "stratified", "test_rows": 10, "repeats": 3, "seed": 0}
         for key in ("knn15_accuracy", "knn5_accuracy", "silhouette", "knn15_accuracy_features"):
             assert -1 <= result[key] <= 1
         assert result["knn5_accuracy"] == card.value("5-NN accuracy", "map", "stratified")
@@ -272,6 +271,12 @@ class TestEvaluate:
         assert result["knn15_accuracy"] is None
         assert 0 < card.value("15-NN recall", "features in map") <= 1
 
+    def test_a_column_of_lists_holds_no_classes(self, scape):
+        ids = pipeline.ids_of(scape)
+        scape.add_columns(ids, {"findings": [[0, 1]] * len(ids)})
+        with pytest.raises(InputError, match=r"column 'findings' holds list.*, and classes are text"):
+            pipeline.evaluate_map(scape, "M", label="findings", device="cpu")
+
     def test_unknown_names(self, unchanged):
         with pytest.raises(InputError, match=r"no column is called 'colour'; there are: .*label"):
             pipeline.evaluate_map(unchanged, "M", label="colour")
@@ -281,12 +286,3 @@ class TestEvaluate:
             pipeline.features(unchanged, "N")
         with pytest.raises(InputError, match="no run is called 'N'"):
             pipeline.training_history(unchanged, "N")
-
-
-def test_open_or_ingest(mapped, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    opened, summary = pipeline.open_or_ingest(mapped / "c.scape", None)
-    assert (len(opened), summary) == (50, None)
-    made, summary = pipeline.open_or_ingest(mapped / "images", None)
-    assert made.path == Path(tmp_path / "images.scape")
-    assert (summary.added, summary.flagged) == (50, 2)

@@ -14,6 +14,7 @@ cached row is never stale.
 import itertools
 import json
 import logging
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -49,7 +50,7 @@ _log = logging.getLogger(__name__)
 class Rows:
     """Some rows of an array, in some order, read when they are asked for. Indexing gives arrays, as NumPy does."""
 
-    def __init__(self, array: np.ndarray, positions: np.ndarray) -> None:
+    def __init__(self, array: "np.ndarray | Rows", positions: np.ndarray) -> None:
         """Row i of this is row `positions[i]` of `array`."""
         self._array, self._positions = array, positions
 
@@ -64,6 +65,10 @@ class Rows:
     @property
     def ndim(self) -> int:
         return self._array.ndim
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
 
     def __len__(self) -> int:
         return len(self._positions)

@@ -14,6 +14,7 @@ Rows are committed in batches, in the order of the sources: a killed ingest has 
 on behind it.
 """
 
+import contextlib
 import itertools
 import os
 import time
@@ -137,6 +138,7 @@ class _Run:
         self._seen = Seen()
         self._missing: dict[int, str] = {}  # known rows whose file a list names, and that is not there
         self._examiner = Examiner(self._known, settings)
+        self._embed = settings.embed
         self._rows: list[dict[str, Any]] = []
         self._row_bytes = 0
         self._edits = _Edits(collection)
@@ -150,7 +152,7 @@ class _Run:
         items = itertools.chain.from_iterable(readers)
         try:
             with ThreadPoolExecutor(worker_count() + 1) as pool, track("ingesting", total) as progress:
-                chunks = _chunks(items)
+                chunks = _chunks(items, files_too=self._embed)
                 for findings in ordered_map(pool, self._examiner, chunks, in_flight=CHUNKS_IN_FLIGHT):
                     for finding in findings:
                         self._settle(finding)
@@ -366,14 +368,22 @@ def _header(columns: pa.Schema) -> pa.Schema:
     return pa.schema([FIXED.field("image_id"), *columns])
 
 
-def _chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
-    """Items in lists of CHUNK_ITEMS, fewer where they carry much data. If `items` fails, what it gave comes first."""
+def _chunks(items: Iterable[Item], *, files_too: bool) -> Iterator[list[Item]]:
+    """Items in lists of CHUNK_ITEMS, fewer where they carry much data. If `items` fails, what it gave comes first.
+
+    Args:
+        items: What the readers yield.
+        files_too: Whether files will be held in memory too, because their bytes are to be stored.
+    """
     chunk: list[Item] = []
     held = 0
     try:
         for item in items:
             chunk.append(item)
             held += len(item.data or b"") + (0 if item.array is None else item.array.nbytes)
+            if files_too and item.path is not None:
+                with contextlib.suppress(OSError, ValueError):  # reading will tell what is wrong
+                    held += item.path.stat().st_size
             if len(chunk) >= CHUNK_ITEMS or held >= CHUNK_BYTES:
                 yield chunk
                 chunk, held = [], 0

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
+from pyarrow import types
 
 from imagescape.collection.store import Collection
 from imagescape.errors import InputError
@@ -80,6 +81,12 @@ def user_columns(scape: Collection) -> list[str]:
     """Columns that hold something to look at: labels, names, coordinates; no pictures, hashes or features."""
     hidden = {"image_id", "sha256", "thumbnail", "image", "modified_ns", "reason"}
     return [name for name in scape.columns if name not in hidden and not name.startswith("features_")]
+
+
+def is_class_column(scape: Collection, column: str) -> bool:
+    """Whether a column can hold classes: text, whole numbers or booleans."""
+    kind = scape.schema.field(column).type
+    return any(is_kind(kind) for is_kind in (types.is_string, types.is_integer, types.is_boolean))
 
 
 def _floats(column: pa.ChunkedArray) -> np.ndarray:

@@ -80,6 +80,8 @@ def score_map(
 ) -> Scorecard:
     """Score a map, and the features it came from, by what is known about the images.
 
+    What cannot be measured is left out: nothing of the labels when fewer than two classes have two rows.
+
     With labels: 15-NN and 5-NN accuracy on stratified random splits (mean and sd over `splits` of them)
     and on the official one, the silhouette, and the linear probe of the features. With features: the
     recall of their 15 nearest neighbours among the 15 nearest on the map.
@@ -102,18 +104,18 @@ def score_map(
     figures: list[Figure] = []
     spaces = {"features": features, "map": coords}
     for space, x in spaces.items():
-        if x is None or encoded is None:
+        if x is None or encoded is None or not _can_be_held_out(encoded):
             continue
         random = [stratified_split(encoded, seed=seed + number) for number in range(splits)]
         figures += _accuracies(x, encoded, random, "stratified", space, device)
-        if split_names is not None and _is_official(split_names):
+        if split_names is not None and _is_official(split_names, encoded):
             figures += _accuracies(x, encoded, [official_split(split_names)], "official", space, device)
         figures.append(_figure("silhouette", space, "", [silhouette(x, encoded, seed=seed)]))
-    if features is not None and encoded is not None:
+    if features is not None and encoded is not None and _can_be_held_out(encoded):
         first = stratified_split(encoded, seed=seed)
         probe = linear_probe(features, encoded, first, device=device)
         figures.append(_figure("linear probe", "features", "stratified", [probe]))
-        if split_names is not None and _is_official(split_names):
+        if split_names is not None and _is_official(split_names, encoded):
             probe = linear_probe(features, encoded, official_split(split_names), device=device)
             figures.append(_figure("linear probe", "features", "official", [probe]))
     if features is not None:
@@ -123,9 +125,16 @@ def score_map(
     return Scorecard(tuple(figures))
 
 
-def _is_official(split_names: Sequence[str | None] | np.ndarray) -> bool:
-    tested = sum(name == "test" for name in split_names)
-    return 0 < tested < len(split_names)
+def _can_be_held_out(labels: Labels) -> bool:
+    """Whether there are two classes and enough rows to test some: five, of which one is a fifth."""
+    counts = np.bincount(labels.codes[labels.labelled], minlength=len(labels.classes))
+    return len(labels.labelled) >= 5 and int((counts >= 2).sum()) >= 2
+
+
+def _is_official(split_names: Sequence[str | None] | np.ndarray, labels: Labels) -> bool:
+    """Whether there are labelled rows on both sides of the collection's own split."""
+    tested = np.array([name == "test" for name in split_names])[labels.labelled]
+    return bool(0 < tested.sum() < len(tested))
 
 
 def _accuracies(

@@ -62,6 +62,25 @@ def as_pixels(images: Any, size_px: int, *, fit: Fit = "crop") -> np.ndarray:
     return out
 
 
+def native_px(images: Any) -> int:
+    """The short side of the largest image, as far as that is cheap to know: of a list or Dataset, of its first 16.
+
+    Args:
+        images: As for `as_pixels`; a Collection is asked for its own `native_px()`.
+
+    Raises:
+        InputError: there are no images, or one of the first cannot be used.
+    """
+    if hasattr(images, "native_px"):
+        return cast(int, images.native_px() or 1)
+    if isinstance(images, np.ndarray) and images.ndim >= 3:
+        return min(images.shape[1:3])
+    first = [_as_image(image_of(images[i]), at_least_px=1 << 16) for i in range(min(16, len(images)))]
+    if not first:
+        raise InputError("there are no images")
+    return max(min(image.size) for image in first)
+
+
 def image_of(sample: Any) -> Any:
     """The image of a Dataset's sample, which is the image itself or a tuple that begins with it.
 

@@ -10,8 +10,10 @@ image of every view draws its own parameters.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from functools import lru_cache
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
@@ -22,6 +24,7 @@ from imagescape.errors import InputError
 # ITU-R 601 luma, the grey of Pillow and of every SimCLR implementation.
 LUMA = (0.299, 0.587, 0.114)
 _RGB_TO_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
+_YIQ_TO_RGB = tuple(map(tuple, np.linalg.inv(_RGB_TO_YIQ).tolist()))
 _CROP_TRIES = 10
 
 
@@ -105,12 +108,12 @@ class Contrastive:
                 for side in images.shape[2:]
             )
             images = _resample(images, rows, columns)
-        mean, std = (images.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
+        mean, std = (_constant(values, images.device)[:, None, None] for values in (self.mean, self.std))
         return ((images / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
 
     def _recolour(self, views: Float[Tensor, "n 3 t t"], draw: "_Draw") -> Float[Tensor, "n 3 t t"]:
         matrix, offset = self._colour_change(views.mean(dim=(2, 3)) / 255, draw)
-        mean, std = (views.new_tensor(values)[:, None] for values in (self.mean, self.std))
+        mean, std = (_constant(values, views.device)[:, None] for values in (self.mean, self.std))
         matrix, offset = matrix / (255 * std), (offset[..., None] - mean) / std
         coloured = torch.baddbmm(offset, matrix, views.flatten(2))
         coloured = torch.clamp(coloured, -mean / std, (1 - mean) / std)
@@ -124,7 +127,7 @@ class Contrastive:
         In YIQ, brightness scales everything, contrast pulls everything towards the mean grey, saturation
         scales chroma and hue turns it. None of them minds the order, so none is drawn.
         """
-        luma = mean_colour.new_tensor(LUMA)
+        luma = _constant(LUMA, mean_colour.device)
         jittered = draw.chance(self.jitter_probability)
         brightness, contrast, saturation = (1 + draw.uniform(-min(s, 1.0), s) * jittered for s in self.jitter[:3])
         turn = draw.uniform(-self.jitter[3], self.jitter[3]) * jittered
@@ -164,6 +167,13 @@ AUGMENTS: dict[str, Callable[..., Contrastive]] = {
     "medical": medical,
     "photographs": photographs,
 }
+
+
+@lru_cache(maxsize=64)
+def _constant(values: tuple[Any, ...], device: torch.device) -> Tensor:
+    """A tensor that is copied to the device once, and not at every batch."""
+    with torch.inference_mode(False):  # it outlives the mode it is first asked for in
+        return torch.tensor(values, device=device)
 
 
 class _Draw:
@@ -252,5 +262,5 @@ def _chroma_matrix(scale: Float[Tensor, " n"], turns: Float[Tensor, " n"]) -> Fl
     angle = turns * (2 * math.pi)
     cos, sin, zero, one = scale * angle.cos(), scale * angle.sin(), torch.zeros_like(angle), torch.ones_like(angle)
     change = torch.stack([one, zero, zero, zero, cos, sin, zero, -sin, cos], 1).view(-1, 3, 3)
-    to_yiq = turns.new_tensor(_RGB_TO_YIQ)
-    return torch.linalg.inv(to_yiq) @ change @ to_yiq
+    to_yiq, from_yiq = (_constant(matrix, turns.device) for matrix in (_RGB_TO_YIQ, _YIQ_TO_RGB))
+    return from_yiq @ change @ to_yiq

@@ -141,7 +141,7 @@ class EfficientNetLite(nn.Module):
 
     def __init__(self, *, pretrained: bool = True) -> None:
         super().__init__()
-        self._conv_stem = _conv(3, 32, 3, 2)
+        self._conv_stem = _SameConv2d(3, 32, 3, 2, bias=False)
         self._bn0 = _batch_norm(32)
         self._blocks = nn.ModuleList()
         channels = 32
@@ -161,6 +161,20 @@ class EfficientNetLite(nn.Module):
         return F.relu6(self._bn1(self._conv_head(x))).mean(dim=(2, 3))
 
 
+class _SameConv2d(nn.Conv2d):
+    """A convolution padded as TensorFlow's "SAME": what is odd of it goes to the right and the bottom.
+
+    The weights were trained so; padded alike on both sides, every strided layer would see the image shifted.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        padding = []
+        for side, kernel, stride in zip(x.shape[:1:-1], self.kernel_size[::-1], self.stride[::-1], strict=True):
+            whole = max((-(-side // stride) - 1) * stride + kernel - side, 0)
+            padding += [whole // 2, whole - whole // 2]
+        return super().forward(F.pad(x, padding))
+
+
 class _InvertedResidual(nn.Module):
     def __init__(self, channels: int, out: int, expansion: int, kernel: int, stride: int) -> None:
         super().__init__()
@@ -169,7 +183,7 @@ class _InvertedResidual(nn.Module):
         if self._expand:
             self._expand_conv = _conv(channels, inner, 1)
             self._bn0 = _batch_norm(inner)
-        self._depthwise_conv = nn.Conv2d(inner, inner, kernel, stride, kernel // 2, groups=inner, bias=False)
+        self._depthwise_conv = _SameConv2d(inner, inner, kernel, stride, groups=inner, bias=False)
         self._bn1 = _batch_norm(inner)
         self._project_conv = _conv(inner, out, 1)
         self._bn2 = _batch_norm(out)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
@@ -25,7 +25,8 @@ from imagescape.learn.heads import Network, Projector
 from imagescape.runtime import Precision, autocast_dtype, resolve_device, track
 
 FORMAT_VERSION = 1
-_BATCH = 512
+_BATCH = 512  # images of up to 64 px
+_LIST_SLICE = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,21 +127,34 @@ class Encoder:
         Args:
             images: A collection, paths, PIL images, a (n, h, w, 3) uint8 array, or a torch Dataset.
         """
-        pixels = as_pixels(images, self.preprocessing.cache_px, fit=self.preprocessing.fit)
-        return self.encode_pixels(pixels)
+        size_px, fit = self.preprocessing.cache_px, self.preprocessing.fit
+        if not isinstance(images, (list, tuple)) or len(images) <= _LIST_SLICE:
+            return self.encode_pixels(as_pixels(images, size_px, fit=fit))
+        # A long list is decoded a slice at a time: pixels take far more room than features.
+        starts = range(0, len(images), _LIST_SLICE)
+        parts = [self.encode(images[start : start + _LIST_SLICE]) for start in starts]
+        features, projections = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return features, projections
 
-    def encode_pixels(
-        self, pixels: UInt8[np.ndarray, "n s s 3"]
-    ) -> tuple[Float[np.ndarray, "n h"], Float[np.ndarray, "n d"]]:
-        """The same for images that are already square and of the cache's size."""
+    @property
+    def batch_size(self) -> int:
+        """Images at a time without gradients: fewer where they are large, so that memory stays the same."""
+        return max(8, _BATCH * 64**2 // max(64, self.preprocessing.size_px) ** 2)
+
+    def encode_pixels(self, pixels: Any) -> tuple[Float[np.ndarray, "n h"], Float[np.ndarray, "n d"]]:
+        """The same for images that are already square and of the cache's size.
+
+        Args:
+            pixels: uint8 (n, s, s, 3): an array, or rows of one that are read when they are indexed.
+        """
         network = self.network.to(self.device).eval()
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
         n, view = len(pixels), self.preprocessing.view
         features = np.empty((n, int(network.backbone.out_features)), np.float32)  # type: ignore[arg-type]
         projections = np.empty((n, self.architecture.out_features), np.float32)
         with torch.inference_mode(), track("encode", n) as tracker:
-            for start in range(0, n, _BATCH):
-                rows = slice(start, min(start + _BATCH, n))
+            for start in range(0, n, self.batch_size):
+                rows = slice(start, min(start + self.batch_size, n))
                 batch = torch.from_numpy(np.array(pixels[rows])).to(self.device)
                 h = self.body_features(view.plain(batch))
                 features[rows] = h.cpu().numpy()

@@ -3,9 +3,11 @@
 import copy
 import hashlib
 import json
+import math
 import platform
+import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from dataclasses import fields, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +20,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from imagescape.errors import CheckpointError, ImagescapeError, InputError
-from imagescape.images.pixels import as_pixels
+from imagescape.images.pixels import as_pixels, native_px
 from imagescape.learn.augment import AUGMENTS, Augment
 from imagescape.learn.encoder import Architecture, Encoder, Preprocessing, load_weights, read_config, save_weights
 from imagescape.learn.heads import Network, straighten
@@ -26,7 +28,7 @@ from imagescape.learn.losses import InfoNCE
 from imagescape.learn.pairs import Augmented, CachedFeatures, Pairs, ReadyPairs
 from imagescape.learn.recipe import Recipe, Stage
 from imagescape.learn.train import Loss, Record, fit, make_fabric, read_metrics, seconds_per_step
-from imagescape.runtime import seed_for, track
+from imagescape.runtime import autocast_dtype, seed_for, track
 
 # Augmentations of each image that a stage of the head alone learns from, and the memory they may take before
 # they go to disk.
@@ -82,8 +84,14 @@ class ContrastiveEstimator:
         """
         fabric = make_fabric(self.recipe.device, self.recipe.precision)
         encoder, pixels = self._prepare(images, fabric)
-        recipe = replace(self.recipe, size_px=encoder.preprocessing.size_px, stem=encoder.architecture.stem)
-        recipe = replace(recipe, batch_size=recipe.batch_for(len(pixels)))
+        recipe = replace(
+            self.recipe,
+            size_px=encoder.preprocessing.size_px,
+            stem=encoder.architecture.stem,
+            width=encoder.architecture.width,
+            batch_size=self.recipe.batch_for(len(pixels)),
+            precision="fp32" if autocast_dtype(encoder.device, self.recipe.precision) is None else "bf16",
+        )
         pairs = self._pairs(pixels, encoder.preprocessing, fabric.device)
         record = None if run_folder is None else Record(Path(run_folder), checkpoint_minutes)
         recipe = self._settle(
@@ -163,16 +171,20 @@ class ContrastiveEstimator:
     def _prepare(self, images: object, fabric: Fabric) -> tuple[Encoder, np.ndarray]:
         """The untrained network on its device, and the images as it takes them."""
         recipe = self.recipe
-        native = _native_px(images)
-        size = recipe.size_px or min(64, native or 64)
+        native = native_px(images)
+        size = recipe.size_px or min(64, native)
         # Never larger than the images are: enlarging adds bytes and no detail.
-        cache = max(size, min(round(CACHE_MARGIN * size), native or round(CACHE_MARGIN * size)))
-        pixels = as_pixels(images, cache, fit=recipe.fit)
-        if len(pixels) < 2:
-            raise InputError(f"{type(self).__name__} needs at least 2 images to contrast, got {len(pixels)}")
-        with torch.random.fork_rng():
+        cache = max(size, min(round(CACHE_MARGIN * size), native))
+        # The network first: a wrong name is said before a million images are decoded.
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_for(recipe.seed, "network"))
             network, architecture, statistics = _build(recipe, size, recipe.stages[0].dimension)
+        needed = max(2, recipe.batch_size or 2)
+        if len(cast(Sized, images)) < needed:
+            raise InputError(
+                f"a batch of {needed} images needs at least as many images, got {len(cast(Sized, images))}"
+            )
+        pixels = as_pixels(images, cache, fit=recipe.fit)
         mean, std = statistics or _channel_statistics(pixels)
         preprocessing = Preprocessing(size_px=size, cache_px=cache, fit=recipe.fit, mean=mean, std=std)
         encoder = Encoder(network, architecture, preprocessing, device=str(fabric.device), precision=recipe.precision)
@@ -251,7 +263,7 @@ def _train_stage(
     schedule = recipe.schedule(stage, len(pairs))
     frozen: list[nn.Parameter] = []
     if stage.trains != "all":
-        pairs = _cache_views(encoder, pairs, recipe.seed, number)
+        pairs = _cache_views(encoder, pairs, recipe.seed, number, None if record is None else record.folder)
         network = encoder.projector
         frozen = list(encoder.projector.hidden.parameters()) if stage.trains == "readout" else []
     for parameter in frozen:
@@ -263,23 +275,29 @@ def _train_stage(
             parameter.requires_grad_(True)
 
 
-def _cache_views(encoder: Encoder, pairs: Pairs, seed: int, stage: int) -> CachedFeatures:
+def _cache_views(encoder: Encoder, pairs: Pairs, seed: int, stage: int, folder: Path | None) -> CachedFeatures:
     """Features of several augmentations of each image under the frozen, eval-mode backbone.
 
-    They go to a file that nobody else sees when they are too many for memory.
+    They go to a file in `folder` that nobody else sees when they are too many for memory.
     """
     backbone = encoder.network.backbone.eval()
     shape = (CACHED_VIEWS, len(pairs), int(backbone.out_features))  # type: ignore[arg-type]
-    if np.prod(shape, dtype=np.int64) * 2 <= CACHED_BYTES:
+    needed_bytes = 2 * math.prod(shape)
+    if needed_bytes <= CACHED_BYTES:
         cache = torch.empty(shape, dtype=torch.float16, device=pairs.device)
     else:
-        file = tempfile.NamedTemporaryFile(prefix="imagescape-views-")  # noqa: SIM115 - lives as long as the map of it
+        place = folder or Path(tempfile.gettempdir())
+        if shutil.disk_usage(place).free < needed_bytes:  # writing to a map of a file on a full disk would kill us
+            raise InputError(
+                f"features of views need {needed_bytes / 1e9:.0f} GB free in {place}; free some space there"
+            )
+        file = tempfile.NamedTemporaryFile(prefix="views-", dir=place)  # noqa: SIM115 - lives as long as the map of it
         cache = torch.from_numpy(np.memmap(file, np.float16, "w+", shape=shape))
     generator = torch.Generator(pairs.device)
     with torch.inference_mode(), track("features of views", len(pairs) * CACHED_VIEWS) as tracker:
         for view in range(0, CACHED_VIEWS, 2):
-            for start in range(0, len(pairs), 512):
-                index = np.arange(start, min(start + 512, len(pairs)))
+            for start in range(0, len(pairs), encoder.batch_size):
+                index = np.arange(start, min(start + encoder.batch_size, len(pairs)))
                 generator.manual_seed(seed_for(seed, stage, "cache", view, start))
                 for side, views in enumerate(pairs.batch(index, generator)):
                     cache[view + side, start : start + len(index)] = encoder.body_features(views).to(cache)
@@ -334,7 +352,7 @@ def _build(recipe: Recipe, size_px: int, dimension: int) -> tuple[Network, Archi
     if isinstance(recipe.backbone, nn.Module):
         # A copy, so that what the user gave stays as it was and a second fit begins where the first did.
         return architecture.build(copy.deepcopy(recipe.backbone)), architecture, None
-    if Path(recipe.backbone).is_dir():
+    if recipe.backbone not in backbone_names() and Path(recipe.backbone).is_dir():
         saved = Encoder.load(recipe.backbone)
         architecture = replace(saved.architecture, hidden=recipe.hidden, out_features=dimension)
         statistics = (saved.preprocessing.mean, saved.preprocessing.std)
@@ -346,14 +364,6 @@ def _build(recipe: Recipe, size_px: int, dimension: int) -> tuple[Network, Archi
 
 def _stem_for(size_px: int) -> Any:
     return "small" if size_px <= 48 else "strided" if size_px <= 128 else "imagenet"
-
-
-def _native_px(images: object) -> int | None:
-    """The short side of the largest image, where that is cheap to know."""
-    if isinstance(images, np.ndarray):
-        return min(images.shape[1:3])
-    ask = getattr(images, "native_px", None)
-    return None if ask is None else ask()
 
 
 def _fingerprint(pixels: np.ndarray) -> str:

@@ -20,7 +20,10 @@ class Projector(nn.Module):
         self.readout = nn.Linear(hidden, out_features)
 
     def forward(self, features: Float[Tensor, "n in_features"]) -> Float[Tensor, "n out_features"]:
-        return self.readout(self.hidden(features))
+        # Always in float32: a map spans hundreds of units, and there bfloat16 knows whole numbers only.
+        with torch.autocast(features.device.type, enabled=False):
+            projections: Tensor = self.readout(self.hidden(features.float()))
+        return projections
 
     def replace_readout(self, out_features: int, generator: torch.Generator, *, deviation: float = 1.0) -> None:
         """A new last layer with normal weights of the given standard deviation, and no bias."""
@@ -57,7 +60,7 @@ def straighten(projector: Projector, coords: Float[Tensor, "n d"]) -> None:
     Signs are fixed by making the third moment along each axis positive, so that the same map is not mirrored
     from run to run.
     """
-    coords = coords.double()
+    coords = coords.cpu().double()  # not on the device: Metal has no float64
     mean = coords.mean(0)
     centred = coords - mean
     _, axes = torch.linalg.eigh(centred.T @ centred)
@@ -65,7 +68,6 @@ def straighten(projector: Projector, coords: Float[Tensor, "n d"]) -> None:
     skew = (centred @ axes).pow(3).sum(0)
     axes = axes * torch.where(skew < 0, -1.0, 1.0)
     readout = projector.readout
-    weight, bias = readout.weight.double(), readout.bias.double()
-    mean, axes = mean.to(weight.device), axes.to(weight.device)
+    weight, bias = readout.weight.cpu().double(), readout.bias.cpu().double()
     readout.weight.copy_(axes.T @ weight)
     readout.bias.copy_(axes.T @ (bias - mean))

@@ -82,21 +82,28 @@ class Tempered(nn.Module):
 KERNELS: dict[str, LogSimilarity] = {"cosine": cosine, "cauchy": cauchy, "student_t": student_t, "gaussian": gaussian}
 
 
-def kernel(name: str, *, temperature: float | None = None, learn_temperature: bool = False) -> LogSimilarity:
-    """The kernel called `name`, at `temperature` (None: the kernel's own).
+def kernel(
+    name: str, *, temperature: float | None = None, learn_temperature: bool = False, dof: float | None = None
+) -> LogSimilarity:
+    """The kernel called `name`, at `temperature` (None: the kernel's own); `dof` are Student's degrees of freedom.
 
     Raises:
-        InputError: no kernel of that name.
+        InputError: no kernel of that name, or `dof` for another kernel than "student_t".
     """
     if name not in KERNELS:
         raise InputError(f"kernel must be one of {', '.join(KERNELS)}, got '{name}'")
+    if temperature is not None and not temperature > 0:
+        raise InputError(f"temperature must be above 0, got {temperature}")
+    if dof is not None and (name != "student_t" or not dof > 0):
+        raise InputError(f"dof is for the kernel student_t and above 0, got dof {dof} for '{name}'")
+    log_similarity = KERNELS[name] if dof is None else partial(student_t, dof=dof)
     if name == "cosine":
         if learn_temperature:
             return Tempered(partial(cosine, temperature=1.0), temperature or 0.5, learnable=True)
         return partial(cosine, temperature=0.5 if temperature is None else temperature)
     if temperature is None and not learn_temperature:
-        return KERNELS[name]
-    return Tempered(KERNELS[name], 1.0 if temperature is None else temperature, learnable=learn_temperature)
+        return log_similarity
+    return Tempered(log_similarity, 1.0 if temperature is None else temperature, learnable=learn_temperature)
 
 
 def info_nce(

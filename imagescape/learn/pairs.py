@@ -42,7 +42,7 @@ class Augmented:
         self._pixels = pixels
         self._resident: Tensor | None = None
         if device.type == "cuda" and pixels.nbytes < torch.cuda.mem_get_info(device)[0] // 2:
-            self._resident = torch.from_numpy(np.ascontiguousarray(pixels)).to(device)
+            self._resident = torch.from_numpy(np.array(pixels)).to(device)
 
     def __len__(self) -> int:
         return len(self._pixels)
@@ -53,11 +53,13 @@ class Augmented:
 
     def _gather(self, index: np.ndarray) -> Tensor:
         if self._resident is not None:
-            return self._resident[torch.from_numpy(index).to(self.device)]
-        images = torch.from_numpy(self._pixels[index])
-        if self.device.type == "cuda":
-            return images.pin_memory().to(self.device, non_blocking=True)
-        return images.to(self.device)
+            return self._resident[_moved(torch.from_numpy(index), self.device)]
+        return _moved(torch.from_numpy(self._pixels[index]), self.device)
+
+
+def _moved(batch: Tensor, device: torch.device) -> Tensor:
+    """The batch on the device; CUDA does not wait for the copy."""
+    return batch.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else batch.to(device)
 
 
 class CachedFeatures:

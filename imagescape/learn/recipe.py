@@ -10,7 +10,7 @@ from torch import nn
 from imagescape.errors import InputError
 from imagescape.learn.augment import AUGMENTS, Augment
 from imagescape.learn.backbones import STEMS
-from imagescape.learn.losses import KERNELS, LogSimilarity, kernel
+from imagescape.learn.losses import LogSimilarity, kernel
 from imagescape.learn.optim import Schedule
 from imagescape.runtime import Precision
 
@@ -37,6 +37,7 @@ class Stage:
         kernel: "cauchy", "cosine", "student_t" or "gaussian".
         temperature: Of the kernel; None: the kernel's own (.5 for cosine, 1 for the others).
         learn_temperature: Whether training changes it.
+        dof: Degrees of freedom of "student_t"; None: 1, which is "cauchy".
         learning_rate: For a batch of 256; it grows in proportion with the batch.
         warmup_epochs: Linear, counted in steps; at most a quarter of the stage.
         decay: "cosine", "linear" or "constant".
@@ -49,6 +50,7 @@ class Stage:
     kernel: str = "cauchy"
     temperature: float | None = None
     learn_temperature: bool = False
+    dof: float | None = None
     learning_rate: float = 0.03
     warmup_epochs: float = 0
     decay: Literal["cosine", "linear", "constant"] = "cosine"
@@ -60,15 +62,12 @@ class Stage:
             raise InputError(f"a stage needs at least 1 epoch, got {self.epochs}")
         if self.dimension < 1:
             raise InputError(f"a stage needs at least 1 dimension, got {self.dimension}")
-        if self.kernel not in KERNELS:
-            raise InputError(f"kernel must be one of {', '.join(KERNELS)}, got '{self.kernel}'")
+        self.log_similarity()  # says what is wrong with kernel, temperature or dof
         if self.trains not in ("all", "projector", "readout"):
             raise InputError(f"a stage trains 'all', 'projector' or 'readout', got '{self.trains}'")
-        if self.temperature is not None and not self.temperature > 0:
-            raise InputError(f"temperature must be above 0, got {self.temperature}")
 
     def log_similarity(self) -> LogSimilarity:
-        return kernel(self.kernel, temperature=self.temperature, learn_temperature=self.learn_temperature)
+        return kernel(self.kernel, temperature=self.temperature, learn_temperature=self.learn_temperature, dof=self.dof)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,8 +128,9 @@ class Recipe:
                 raise InputError(f"{name} must be at least 1, got {value}")
         if not self.stages:
             raise InputError("a recipe needs at least one stage")
-        if self.stages[0].trains == "readout" and isinstance(self.backbone, str) and self.backbone.startswith("resnet"):
-            raise InputError("the first stage cannot train only the readout of a network that has learned nothing yet")
+        first = self.stages[0].trains
+        if first != "all" and isinstance(self.backbone, str) and self.backbone.startswith("resnet"):
+            raise InputError(f"the first stage cannot train only the {first} of a network that has learned nothing yet")
         if isinstance(self.backbone, os.PathLike):
             object.__setattr__(self, "backbone", os.fspath(self.backbone))
         if not isinstance(self.backbone, str | nn.Module):

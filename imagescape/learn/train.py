@@ -38,6 +38,7 @@ from imagescape.runtime import (
 
 Loss = Callable[..., Tensor]
 LOGS_PER_EPOCH = 4
+LOG_STEPS_AT_MOST = 50
 
 
 def make_fabric(device: str = "auto", precision: Precision = "auto") -> Fabric:
@@ -199,7 +200,7 @@ def fit(
         Interrupted: Ctrl-C; the state is saved when there is a `record`.
     """
     batches = _Batches(len(pairs), schedule, (seed, stage), fabric)
-    objective = _Objective(network, loss, fabric)
+    objective = _Objective(network, loss, fabric).to(fabric.device)
     optimizer = schedule.build(objective)
     first_step = _restore(objective, optimizer, record, stage, fabric)
     if first_step >= batches.total_steps:
@@ -215,10 +216,10 @@ def fit(
             record.save({"stage": stage, "step": steps, "model": model, "optimizer": moments})
 
     history: list[dict[str, Any]] = []
-    log_steps = max(1, batches.steps_per_epoch // LOGS_PER_EPOCH)
+    log_steps = min(max(1, batches.steps_per_epoch // LOGS_PER_EPOCH), LOG_STEPS_AT_MOST)
     total, unlogged, began = torch.zeros((), device=fabric.device), 0, time.monotonic()
     with (
-        torch.random.fork_rng(),
+        torch.random.fork_rng(devices=_cuda(fabric)),
         stop_requested() as stopped,
         track(
             f"stage {stage}, {schedule.epochs} epochs",
@@ -256,6 +257,11 @@ def fit(
     return history
 
 
+def _cuda(fabric: Fabric) -> list[torch.device]:
+    """The device whose random state is to be kept, beside the processor's."""
+    return [fabric.device] if fabric.device.type == "cuda" else []
+
+
 def _any(flag: bool, fabric: Fabric) -> bool:
     total = fabric.all_reduce(torch.tensor(float(flag), device=fabric.device), reduce_op="sum")
     return bool(cast(Tensor, total) > 0)
@@ -274,7 +280,11 @@ def _restore(
 ) -> int:
     """Put network and optimizer back to the checkpoint of this stage; the steps it had done."""
     state = record.load() if record is not None else None
-    if record is None or state is None or state["stage"] != stage:
+    if record is None:
+        return 0
+    if state is None or state["stage"] != stage:
+        if fabric.is_global_zero:
+            record.forget_after(stage, 0)
         return 0
     try:
         objective.load_state_dict(state["model"])
@@ -350,12 +360,14 @@ def seconds_per_step(
     network: nn.Module, pairs: Pairs, loss: Loss, schedule: Schedule, *, fabric: Fabric, steps: int = 4
 ) -> float:
     """Median time of a training step, measured on a copy that is thrown away (two more steps warm up)."""
+    if pairs.device.type == "cpu":
+        keep_freed_memory()
     batches = _Batches(len(pairs), schedule, (0, 0), fabric)
     objective = _Objective(copy.deepcopy(network), copy.deepcopy(loss), fabric)
     objective, optimizer = fabric.setup(objective, schedule.build(objective))
     objective.train()
     times = []
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=_cuda(fabric)):
         for step in range(steps + 2):
             began = time.perf_counter()
             _update(objective, optimizer, pairs, batches, None, step % batches.total_steps, fabric).item()

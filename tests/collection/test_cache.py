@@ -296,6 +296,7 @@ keys = st.one_of(
 @given(positions=st.permutations(range(6)).map(lambda order: np.array(order[:4])), key=keys)
 def test_rows_are_indexed_like_the_array_they_stand_for(positions, key):
     rows, expected = Rows(array, positions), array[positions]
+    assert rows.nbytes == expected.nbytes
     assert np.array_equal(rows[key], expected[key])
     assert (rows.shape, rows.dtype, rows.ndim, len(rows)) == (expected.shape, expected.dtype, expected.ndim, 4)
     assert np.array_equal(np.asarray(rows), expected)

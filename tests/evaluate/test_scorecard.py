@@ -49,3 +49,17 @@ def test_without_features_only_the_map_and_gaps_are_told(scored):
 def test_nothing_to_score_by(scored):
     with pytest.raises(InputError, match="labels, features or both"):
         score_map(scored[1])
+
+
+def test_a_test_split_without_labels_is_no_official_split(scored):
+    """As on the Hub, where labels of test rows are kept back."""
+    features, coords, labels, names = scored
+    hidden = [None if name == "test" else label for name, label in zip(names, labels.tolist(), strict=True)]
+    card = score_map(coords, features=features, labels=hidden, split_names=names)
+    assert {one.split for one in card.figures} == {"stratified", ""}
+
+
+@pytest.mark.parametrize("labels", [[None] * 150, ["cat"] * 150, list(range(150)), [None] * 147 + ["a", "a", "b"]])
+def test_what_labels_cannot_tell_is_left_out(scored, labels):
+    features, coords, *_ = scored
+    assert [one.metric for one in score_map(coords, features=features, labels=labels).figures] == ["15-NN recall"]

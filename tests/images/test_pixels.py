@@ -9,7 +9,7 @@ from PIL import Image
 
 from imagescape.errors import InputError
 from imagescape.images.decode import square
-from imagescape.images.pixels import as_pixels
+from imagescape.images.pixels import as_pixels, native_px
 from tests.collection.broken_files import encoded, noise, png
 
 
@@ -104,3 +104,12 @@ def test_a_bad_image_is_named_by_position(pictures, bad, message):
 def test_what_is_no_set_of_images_is_refused(images):
     with pytest.raises(InputError, match="images must be an array, a list"):
         as_pixels(images, 8)
+
+
+def test_the_native_size_is_the_largest_short_side_of_the_first_images(pictures):
+    sides = [min(picture.size) for picture in pictures]
+    assert native_px(pictures) == max(sides[:16])
+    assert native_px([(picture, 0) for picture in pictures]) == max(sides[:16])
+    assert native_px(np.zeros((2, 30, 20, 3), np.uint8)) == 20
+    with pytest.raises(InputError, match="no images"):
+        native_px([])

@@ -49,6 +49,14 @@ def test_efficientnet_carries_its_imagenet_weights():
     assert (blank - noise).abs().mean() > 0.01
 
 
+def test_strided_layers_pad_as_the_weights_were_trained():
+    """On an even side the one odd pixel of padding goes to the end: TensorFlow's SAME."""
+    layer = backbone("efficientnet_lite0", pretrained=False)._conv_stem
+    images = torch.randn(2, 3, 10, 7)
+    expected = torch.nn.functional.conv2d(torch.nn.functional.pad(images, (1, 1, 0, 1)), layer.weight, stride=2)
+    torch.testing.assert_close(layer(images), expected)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -75,6 +75,12 @@ class TestEncode:
         for together, apart in zip(whole, ours.encode(pixels), strict=True):
             assert_allclose(together, apart, rtol=1e-4, atol=1e-5)
 
+    def test_long_lists_are_read_a_slice_at_a_time(self, pixels, monkeypatch):
+        whole = encoder().encode(list(pixels))
+        monkeypatch.setattr("imagescape.learn.encoder._LIST_SLICE", 3)
+        for ours, theirs in zip(encoder().encode(list(pixels)), whole, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
     def test_it_is_never_in_training_mode(self, pixels):
         ours = encoder()
         ours.network.train()

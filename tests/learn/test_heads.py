@@ -48,3 +48,15 @@ class TestStraighten:
             straighten(projector, before * torch.tensor([sign, 1.0]))
             maps.append(projector(features).detach())
         assert_close(*maps, atol=1e-4, rtol=1e-3)
+
+
+def test_projections_are_float32_also_where_the_rest_is_not():
+    """bfloat16 knows no 300.5, and the Cauchy kernel is 1 wide."""
+    projector = Projector(1, 1, 2)
+    with torch.no_grad():
+        projector.hidden[0].weight.fill_(1.0)
+        projector.hidden[0].bias.zero_()
+        projector.readout.weight.fill_(1.0)
+        projector.readout.bias.zero_()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert_close(projector(torch.tensor([[300.5]])), torch.tensor([[300.5, 300.5]]))

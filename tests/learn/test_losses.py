@@ -179,6 +179,16 @@ def test_temperature_divides_the_log_similarity():
     assert_close(kernel("cosine", temperature=0.1)(a, b), cosine(a, b, temperature=0.1))
 
 
+def test_degrees_of_freedom_reach_the_kernel_and_no_other():
+    a, b = torch.randn(2, 4, 3)
+    assert_close(kernel("student_t", dof=0.5)(a, b), student_t(a, b, dof=0.5))
+    assert_close(kernel("student_t", dof=5.0, temperature=2.0)(a, b), student_t(a, b, dof=5.0) / 2)
+    with pytest.raises(InputError, match="dof is for the kernel student_t"):
+        kernel("cauchy", dof=2.0)
+    with pytest.raises(InputError, match="above 0"):
+        kernel("student_t", dof=0.0)
+
+
 def test_unknown_kernel_lists_those_there_are():
     with pytest.raises(InputError, match=", ".join(KERNELS)):
         kernel("laplace")

@@ -46,9 +46,15 @@ class PathsReader:
     """Files named one by one. A file that is not there is still an item, to show as a vanished row."""
 
     def __init__(
-        self, paths: Sequence[str | None] | pa.ChunkedArray, *, base: Path, columns: pa.Table | None = None
+        self,
+        paths: Sequence[str | None] | pa.ChunkedArray,
+        *,
+        base: Path,
+        source: Path | None = None,
+        columns: pa.Table | None = None,
     ) -> None:
         self._paths, self._base, self._columns = paths, base, columns
+        self._source = source or base  # names the rows that name no file
         self.total = len(paths)
         self.schema = pa.schema([]) if columns is None else columns.schema
 
@@ -56,7 +62,7 @@ class PathsReader:
         for row, (path, columns) in enumerate(zip(self._paths, self._rows(), strict=True)):
             text = path.as_py() if isinstance(path, pa.Scalar) else path
             if not text:  # no file to name: the row is kept, and shows as empty
-                yield Item(row_uri(self._base, row), data=b"", columns=columns, refetchable=False)
+                yield Item(row_uri(self._source, row), data=b"", columns=columns, refetchable=False)
                 continue
             local = path_of_url(text) if text.startswith("file://") else Path(self._base, text)
             yield Item(file_uri(local), path=local, columns=columns)
@@ -97,4 +103,4 @@ def _open_csv(path: Path) -> PathsReader:
             columns = columns.set_column(i, columns.field(i).name, pc.if_else(pc.equal(column, ""), nothing, column))
         elif pa.types.is_null(column.type):
             columns = columns.set_column(i, columns.field(i).name, column.cast(pa.string()))
-    return PathsReader(table["path"], base=path.parent, columns=columns)
+    return PathsReader(table["path"], base=path.parent, source=path, columns=columns)
