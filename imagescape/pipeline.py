@@ -54,13 +54,21 @@ class _Images:
         self._scape = scape
         self.ids = np.empty(0, "U16")
 
+    def __len__(self) -> int:
+        count = self._scape.count("status = 'ok'")
+        self._check(count)
+        return count
+
+    def _check(self, count: int) -> None:
+        if not count:
+            raise InputError(f"'{self._scape.path}' has no readable image; see: imagescape info --flagged")
+
     def native_px(self) -> int | None:
         return self._scape.native_px()
 
     def pixels(self, size_px: int, fit: Any = "crop") -> Any:
         cached = cached_pixels(self._scape, size_px, fit)
-        if not len(cached.ids):
-            raise InputError(f"'{self._scape.path}' has no readable image; see: imagescape info --flagged")
+        self._check(len(cached.ids))
         self.ids = cached.ids
         return cached.pixels
 

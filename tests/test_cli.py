@@ -152,7 +152,7 @@ class TestFlow:
         for key in ("knn15_accuracy", "knn5_accuracy", "silhouette", "knn15_accuracy_features"):
             assert isinstance(scores[key], float)
         assert scores["n"] == 60
-        assert scores["split"] == {"kind": "stratified", "test_rows": 10, "repeats": 3, "seed": 0}
+        assert scores["split"] == {"kind": "stratified", "test_rows": 12, "repeats": 3, "seed": 0}
         code, out, _ = run("evaluate", mapped / "c.scape", "--label", "label")
         assert code == 0
         assert f"{scores['knn15_accuracy']:.4f}" in out
@@ -304,7 +304,7 @@ class TestBadInput:
     def test_no_readable_image(self, run, fails, tmp_path):
         (tmp_path / "photos").mkdir()
         (tmp_path / "photos" / "a.jpg").write_bytes(b"")
-        assert run("ingest", tmp_path / "photos", "-o", tmp_path / "n.scape")[0] == 0
+        assert "none of the 1 images can be read" in fails("ingest", tmp_path / "photos", "-o", tmp_path / "n.scape")
         for verb in ("map", "train"):
             assert "no readable image" in fails(verb, tmp_path / "n.scape", *SMALL)
         assert "no readable image" in fails("embed", tmp_path / "n.scape")

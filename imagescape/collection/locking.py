@@ -66,9 +66,10 @@ def storage_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        number, text = error.errno, str(error)
 
         def is_one_of(*codes: int) -> bool:
-            return error.errno in codes or any(f"(os error {code})" in str(error) for code in codes)
+            return number in codes or any(f"(os error {code})" in text for code in codes)
 
         if is_one_of(errno.ENOSPC, errno.EDQUOT):
             raise CollectionError(

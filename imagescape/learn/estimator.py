@@ -22,6 +22,7 @@ from torch import nn
 from imagescape.errors import CheckpointError, ImagescapeError, InputError
 from imagescape.images.pixels import as_pixels, native_px
 from imagescape.learn.augment import AUGMENTS, Augment
+from imagescape.learn.backbones import backbone_names
 from imagescape.learn.encoder import Architecture, Encoder, Preprocessing, load_weights, read_config, save_weights
 from imagescape.learn.heads import Network, straighten
 from imagescape.learn.losses import InfoNCE
@@ -143,7 +144,7 @@ class ContrastiveEstimator:
         known = {field.name for field in fields(Recipe)}
         values = {name: value for name, value in saved.items() if name in known}
         values["stages"] = tuple(Stage(**stage) for stage in values["stages"])
-        values |= {"device": device, "precision": precision}
+        values |= {"device": device} | ({} if precision == "auto" else {"precision": precision})
         encoder = Encoder.load(folder, backbone=backbone, device=device, precision=precision)
         if backbone is not None:
             values["backbone"] = backbone
@@ -179,12 +180,10 @@ class ContrastiveEstimator:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_for(recipe.seed, "network"))
             network, architecture, statistics = _build(recipe, size, recipe.stages[0].dimension)
-        needed = max(2, recipe.batch_size or 2)
-        if len(cast(Sized, images)) < needed:
-            raise InputError(
-                f"a batch of {needed} images needs at least as many images, got {len(cast(Sized, images))}"
-            )
+        if isinstance(images, Sized):
+            recipe.check_count(len(images))
         pixels = as_pixels(images, cache, fit=recipe.fit)
+        recipe.check_count(len(pixels))
         mean, std = statistics or _channel_statistics(pixels)
         preprocessing = Preprocessing(size_px=size, cache_px=cache, fit=recipe.fit, mean=mean, std=std)
         encoder = Encoder(network, architecture, preprocessing, device=str(fabric.device), precision=recipe.precision)

@@ -159,6 +159,16 @@ class Recipe:
             return images
         return max(32, min(self.batch_limit, 2 ** ((images // 8).bit_length() - 1)))
 
+    def check_count(self, images: int) -> None:
+        """Refuse a collection that is smaller than a batch, or that leaves nothing to contrast."""
+        if images < 2:
+            raise InputError(f"learning needs at least 2 images to contrast, got {images}")
+        needed = (self.batch_size or 2) * self.accumulate
+        if images < needed:
+            raise InputError(
+                f"a batch of {needed} images needs at least as many images, got {images}; use a smaller batch_size"
+            )
+
     def schedule(self, stage: Stage, images: int) -> Schedule:
         batch = self.batch_for(images)
         return Schedule(
