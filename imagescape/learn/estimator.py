@@ -37,6 +37,7 @@ CACHED_VIEWS = 8
 CACHED_BYTES = 2 * 2**30
 # Crops are taken from images a quarter larger than a view, so that they keep their detail.
 CACHE_MARGIN = 1.25
+_MEASURE_SECONDS = 10.0  # at most, and a fiftieth of the budget at most: how long a step is timed before the epochs are fitted
 
 
 class NotFitted(ImagescapeError):
@@ -312,13 +313,14 @@ def _fit_to_time(recipe: Recipe, encoder: Encoder, pairs: Pairs, fabric: Fabric)
     if recipe.minutes is None:
         return recipe
     budget, n = 60 * recipe.minutes, len(pairs)
+    measure_seconds = min(_MEASURE_SECONDS, budget / 50)
     whole = [stage for stage in recipe.stages if stage.trains == "all"]
     heads = [stage for stage in recipe.stages if stage.trains != "all"]
 
     def epoch_seconds(network: nn.Module, pairs: Pairs, stage: Stage) -> float:
         schedule = recipe.schedule(stage, n)
         loss = InfoNCE(stage.log_similarity())
-        step = seconds_per_step(network, pairs, loss, schedule, fabric=fabric)
+        step = seconds_per_step(network, pairs, loss, schedule, fabric=fabric, measure_seconds=measure_seconds)
         return step * (n // (schedule.batch_size * schedule.accumulate))
 
     settled: dict[Stage, int] = {}

@@ -357,19 +357,23 @@ def _update(
 
 
 def seconds_per_step(
-    network: nn.Module, pairs: Pairs, loss: Loss, schedule: Schedule, *, fabric: Fabric, steps: int = 4
+    network: nn.Module, pairs: Pairs, loss: Loss, schedule: Schedule, *, fabric: Fabric, measure_seconds: float = 0.0
 ) -> float:
-    """Median time of a training step, measured on a copy that is thrown away (two more steps warm up)."""
+    """Median time of a training step, measured on a copy that is thrown away (two more steps warm up).
+
+    At least four steps are measured, and as many as fit in `measure_seconds`: a processor that is busy with something
+    else for a moment must not pass for a slow one.
+    """
     if pairs.device.type == "cpu":
         keep_freed_memory()
     batches = _Batches(len(pairs), schedule, (0, 0), fabric)
     objective = _Objective(copy.deepcopy(network), copy.deepcopy(loss), fabric)
     objective, optimizer = fabric.setup(objective, schedule.build(objective))
     objective.train()
-    times = []
+    times: list[float] = []
     with torch.random.fork_rng(devices=_cuda(fabric)):
-        for step in range(steps + 2):
+        while len(times) < 6 or sum(times[2:]) < measure_seconds:
             began = time.perf_counter()
-            _update(objective, optimizer, pairs, batches, None, step % batches.total_steps, fabric).item()
+            _update(objective, optimizer, pairs, batches, None, len(times) % batches.total_steps, fabric).item()
             times.append(time.perf_counter() - began)
     return statistics.median(times[2:])

@@ -1,6 +1,7 @@
 """The pixel cache: the right pixels for the right id, decoded once, whatever happened to table, files and process."""
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -17,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from imagescape.collection import cache
+from imagescape.collection import cache, decoding
 from imagescape.collection.cache import Rows, cached_pixels
 from imagescape.collection.identity import REPLACED
 from imagescape.collection.ingest import ingest
@@ -97,8 +98,8 @@ def test_new_rows_are_added_behind(collection, folder, monkeypatch):
     collection.pixels(SIZE)
     ingest(write(folder, 5, 6), collection.path)
     decoded = []
-    real = cache._square
-    monkeypatch.setattr(cache, "_square", lambda row, *rest: decoded.append(row["uri"][-7:-4]) or real(row, *rest))
+    real = decoding._picture
+    monkeypatch.setattr(decoding, "_picture", lambda row, *rest: decoded.append(row["uri"][-7:-4]) or real(row, *rest))
     check(collection, 0, 1, 2, 3, 4, 5, 6)
     assert sorted(decoded) == ["005", "006"]
     assert isinstance(collection.pixels(SIZE), np.memmap)
@@ -220,8 +221,8 @@ def test_killed_at_any_moment_the_cache_resumes(tmp_path):
 
 def test_two_at_once_decode_once(collection, monkeypatch):
     results, decoded = [], []
-    real = cache._square
-    monkeypatch.setattr(cache, "_square", lambda row, *rest: decoded.append(1) or real(row, *rest))
+    real = decoding._picture
+    monkeypatch.setattr(decoding, "_picture", lambda row, *rest: decoded.append(1) or real(row, *rest))
     threads = [threading.Thread(target=lambda: results.append(collection.pixels(SIZE))) for _ in range(3)]
     for thread in threads:
         thread.start()
@@ -234,10 +235,10 @@ def test_two_at_once_decode_once(collection, monkeypatch):
 def test_only_a_bounded_amount_is_held(collection, folder, monkeypatch):
     ingest(write(folder, *range(5, 60)), collection.path)
     held: list[int] = []
-    real = cache._Files.append
+    real = cache.RowsFile.append
     monkeypatch.setattr(cache, "CHUNK_BYTES", SIZE * SIZE * 3 * 7)
     monkeypatch.setattr(
-        cache._Files, "append", lambda self, ids, *rest: held.append(len(ids)) or real(self, ids, *rest)
+        cache.RowsFile, "append", lambda self, ids, *rest: held.append(len(ids)) or real(self, ids, *rest)
     )
     check(collection, *range(60))
     assert max(held) == 7
@@ -247,9 +248,8 @@ def test_only_a_bounded_amount_is_held(collection, folder, monkeypatch):
 def test_images_are_fetched_in_chunks_of_bounded_size():
     import pyarrow as pa
 
-    files = cache._Files.__new__(cache._Files)
     sizes = [10, 20 << 20, 50 << 20, 100 << 20, 1, 1]
-    chunks = [[row["bytes"] for row in chunk] for chunk in cache._chunks(pa.table({"bytes": sizes}), files)]
+    chunks = [[row["bytes"] for row in chunk] for chunk in decoding._chunks(pa.table({"bytes": sizes}))]
     assert chunks == [[10, 20 << 20], [50 << 20], [100 << 20], [1, 1]]
 
 
@@ -265,7 +265,7 @@ def test_a_disk_that_fills_up_is_told(collection, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(cache.os, "fsync", full)
+        patched.setattr(os, "fsync", full)
         with pytest.raises(CollectionError, match=r"full.*stays.*run the same again"):
             collection.pixels(SIZE)
     check(collection, 0, 1, 2, 3, 4)
