@@ -1,0 +1,1 @@
+"""Images to vectors: encoders by one name, and perceptual hashes."""
