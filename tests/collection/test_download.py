@@ -11,9 +11,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from imagescape.collection.readers import download
-from imagescape.collection.readers.download import DATASETS, DownloadError, RemoteFile, Source, fetch_dataset
+from imagescape.collection.readers.download import DATASETS, Source, fetch_dataset
 from imagescape.errors import InputError
+from imagescape.fetch import DownloadError, RemoteFile, default_cache_dir
 
 CONTENT = np.random.default_rng(0).bytes(3_000_000)
 
@@ -193,10 +193,10 @@ def test_unknown_names_and_unusable_places(tmp_path):
 
 def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
     monkeypatch.setenv("IMAGESCAPE_CACHE", str(tmp_path / "here"))
-    assert download.default_cache_dir() == tmp_path / "here"
+    assert default_cache_dir() == tmp_path / "here"
     monkeypatch.delenv("IMAGESCAPE_CACHE")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert download.default_cache_dir() == tmp_path / ".cache" / "imagescape"
+    assert default_cache_dir() == tmp_path / ".cache" / "imagescape"
 
 
 def test_the_list_is_well_formed():

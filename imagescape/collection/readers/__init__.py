@@ -33,7 +33,7 @@ def open_source(source: Any, *, glob: str | None = None, layout: str = "auto") -
         source: A folder of images; a `.csv` (column `path`) or `.txt` list of paths; a Parquet file or a folder of
             shards; a folder written by `datasets.save_to_disk`; `.npy`; the files of CIFAR, STL-10, MedMNIST or
             anything in IDX; one image file; or the name of a known dataset ("cifar10"), which is downloaded.
-            In Python also a list of paths, an array (n, h, w[, c]), and a map-style torch Dataset.
+            In Python also a list of paths, an array (n, h, w[, c]), a map-style torch Dataset, and any `Reader`.
         glob: For folders: take exactly the files matching this pattern ("**/*.dat"), below the folder.
         layout: For folders: "classes" takes labels from folder names, "flat" does not, "auto" looks.
 
@@ -44,6 +44,8 @@ def open_source(source: Any, *, glob: str | None = None, layout: str = "auto") -
         return _open_path(source, glob=glob, layout=layout)
     if glob is not None or layout != "auto":
         raise InputError(f"glob and layout apply to a folder of images, got {type(source).__name__}")
+    if isinstance(source, Reader):
+        return source
     from imagescape.collection.readers import arrays, paths
 
     if isinstance(source, (list, tuple)) and all(isinstance(one, (str, os.PathLike)) for one in source):

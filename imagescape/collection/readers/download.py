@@ -5,37 +5,13 @@ the `medmnist` package record them.
 """
 
 import difflib
-import hashlib
-import os
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
-from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from types import MappingProxyType
 
-from imagescape.errors import ImagescapeError, InputError
-from imagescape.runtime import track
-
-_CHUNK_BYTES = 1 << 18
-_MEGABYTE = 10**6
-_TIMEOUT_SECONDS = 30.0
-
-
-class DownloadError(ImagescapeError):
-    """A data set could not be fetched, or what was fetched is not what was published."""
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteFile:
-    """One published file."""
-
-    name: str
-    urls: tuple[str, ...]  # the same file on several servers, tried in turn
-    checksum: str  # "md5:..." or "sha256:..."
-    size_bytes: int | None = None
+from imagescape.errors import InputError
+from imagescape.fetch import RemoteFile, cache_folder, fetch
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,12 +127,6 @@ DATASETS: Mapping[str, Source] = MappingProxyType(
 )
 
 
-def default_cache_dir() -> Path:
-    """Where downloads are kept: $IMAGESCAPE_CACHE, else ~/.cache/imagescape."""
-    named = os.environ.get("IMAGESCAPE_CACHE")
-    return Path(named).expanduser() if named else Path.home() / ".cache" / "imagescape"
-
-
 def fetch_dataset(
     name: str,
     cache_dir: str | Path | None = None,
@@ -167,9 +137,7 @@ def fetch_dataset(
 ) -> Path:
     """Download the data set `name` unless it is here already; the path can be given to `ingest`.
 
-    A file is written beside its place as `<file>.part` and moved there once its checksum is right,
-    so a file under its own name is always whole. A cut download goes on from where it stopped,
-    now or on the next call.
+    Cut downloads go on from where they stopped; see `fetch`.
 
     Args:
         name: One of `DATASETS`.
@@ -191,115 +159,8 @@ def fetch_dataset(
             f"there is no data set '{name}' to download{f'; did you mean {close[0]!r}?' if close else ''}"
             f" (known: {', '.join(datasets)})"
         )
-    folder = (Path(cache_dir) if cache_dir is not None else default_cache_dir()) / name
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"cannot keep downloads in {folder} ({error}); set IMAGESCAPE_CACHE to another place"
-        ) from error
+    folder = cache_folder(name, cache_dir)
     source = datasets[name]
     for file in source.files:
-        if not (folder / file.name).is_file():
-            _fetch(file, folder / file.name, attempts, wait_seconds)
+        fetch(file, folder, attempts=attempts, wait_seconds=wait_seconds)
     return folder / source.files[0].name if len(source.files) == 1 else folder
-
-
-def _fetch(file: RemoteFile, target: Path, attempts: int, wait_seconds: float) -> None:
-    part = target.with_name(f"{target.name}.part")
-    failures = []
-    for url in file.urls:
-        try:
-            _download(url, part, file, attempts, wait_seconds)
-            break
-        except DownloadError as error:
-            failures.append(f"{url} ({error})")
-    else:
-        raise DownloadError(
-            f"cannot download {file.name} from {', nor from '.join(failures)}; run the same command again to go on,"
-            f" or fetch it yourself and give its path instead of the name"
-        )
-    _verify(part, target, file)
-    os.replace(part, target)
-
-
-def _verify(part: Path, target: Path, file: RemoteFile) -> None:
-    algorithm, _, needed = file.checksum.partition(":")
-    with part.open("rb") as opened:
-        got = hashlib.file_digest(opened, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
-    if got != needed:
-        rejected = target.with_name(f"{target.name}.rejected")
-        os.replace(part, rejected)  # kept to look at, and out of the way of the next try
-        raise DownloadError(
-            f"{file.name} must have the published {algorithm} {needed}, got {got}: it was damaged on the way"
-            f" or changed by its publisher. It is kept as {rejected}; run again to download it anew,"
-            " or give that path instead of the name if you trust it"
-        )
-
-
-def _download(url: str, part: Path, file: RemoteFile, attempts: int, wait_seconds: float) -> None:
-    """Bring `part` to its full length, going on from where it ends; a cut connection is taken up again.
-
-    Raises:
-        DownloadError: `attempts` tries in a row brought nothing.
-    """
-    failed = 0
-    while True:
-        had = _size(part)
-        try:
-            if _download_rest(url, part, file):
-                return
-            reason = "the connection was cut"
-        except urllib.error.HTTPError as error:
-            error.close()
-            reason = f"HTTP {error.code} {error.reason}"
-            if error.code < 500 and error.code not in (408, 429):
-                raise DownloadError(reason) from error  # it will not be there next time either
-        except urllib.error.URLError as error:
-            reason = str(error.reason)
-        except (OSError, HTTPException) as error:
-            reason = str(error) or type(error).__name__
-        failed = 1 if _size(part) > had else failed + 1
-        if failed >= attempts:
-            raise DownloadError(reason)
-        time.sleep(wait_seconds * 2 ** (failed - 1))
-
-
-def _download_rest(url: str, part: Path, file: RemoteFile) -> bool:
-    """One request for what `part` lacks. Whether `part` is complete now."""
-    had = _size(part)
-    if file.size_bytes is not None and had == file.size_bytes:
-        return True
-    request = urllib.request.Request(url, headers={"User-Agent": "imagescape"})
-    if had:
-        request.add_header("Range", f"bytes={had}-")
-    try:
-        response = urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS)
-    except urllib.error.HTTPError as error:
-        if had and error.code == 416:  # nothing lies behind what is here: it was complete, or is not this file
-            error.close()
-            return True
-        raise
-    with response:
-        begin = had if response.status == 206 else 0  # 200: this server cannot resume and sends it all
-        total = _total_bytes(response, begin) or file.size_bytes
-        megabytes = None if total is None else total // _MEGABYTE
-        shown = track(f"downloading {file.name}", megabytes, unit="MB", done=begin // _MEGABYTE)
-        with part.open("r+b" if begin else "wb") as out, shown as progress:
-            done = out.seek(begin)
-            while data := response.read(_CHUNK_BYTES):
-                done += out.write(data)
-                progress.advance(done // _MEGABYTE - (done - len(data)) // _MEGABYTE)
-    return total is None or _size(part) >= total
-
-
-def _total_bytes(response: HTTPResponse, begin: int) -> int | None:
-    length = response.headers.get("Content-Length")
-    return None if length is None else begin + int(length)
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 import numpy as np
@@ -44,6 +44,7 @@ class Item:
     refetchable: bool = True
 
 
+@runtime_checkable
 class Reader(Protocol):
     """A source of images: iterable more than once, streaming, in a fixed order.
 
