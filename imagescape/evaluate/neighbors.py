@@ -1,22 +1,36 @@
 """Exact nearest neighbours, in memory that grows with the number of rows and not with its square.
 
-Two engines, both exact: blocked matrix products for vectors (torch, so also on a GPU), and a
-k-d tree for the two or three dimensions of a map, where a tree is a hundred times faster.
+Two engines, both exact: blocks of the matrix of all pairs (torch, so also on a GPU), and a k-d tree for the two or
+three dimensions of a map, where a tree is a hundred times faster.
+
+Of a block, the nearest rows are those with the largest closeness. Finding the k largest of a long line costs a
+processor more than making the line, so it is done in two steps: the largest of each group of 32 neighbours in the
+line, in one fast pass; then only the k groups with the largest leaders, which hold the k largest of all.
 """
 
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
 from scipy.spatial import cKDTree
+from torch import Tensor
 
 from imagescape.errors import InputError
+from imagescape.evaluate.distances import Metric as AnyMetric
+from imagescape.evaluate.distances import comparison
 from imagescape.runtime import resolve_device, worker_count
 
 Metric = Literal["euclidean", "cosine"]
 
 _BLOCK_ENTRIES = 2**24  # entries of the (queries, corpus) matrix held at once: 64 MiB of float32
+_BLOCK_QUERIES = 512
+_FEW_QUERIES = 8
+_CONVERTED_BYTES = 2**23  # of rows made float32 at once for few queries: 8 MiB, near the processor
+_MEASURED_ENTRIES = 2**22  # numbers of the rows that are measured again at once: 16 MiB of float32
+_GROUP = 32
 _TREE_DIMENSIONS = 3
 _SPARE = 4  # candidates beyond k, so that rounding in the matrix product cannot push a true neighbour out
 
@@ -104,10 +118,9 @@ def _search(
         raise InputError(f"k must lie between 1 and the {available} rows there are to find, got {k}")
     if not len(queries):
         return Neighbors(np.empty((0, k), np.int64), np.empty((0, k), np.float32))
-    wanted = min(k + _SPARE, available)
     if metric == "euclidean" and corpus.shape[1] <= _TREE_DIMENSIONS:
-        return _by_tree(corpus, queries, own, k, wanted)
-    return _by_products(corpus, queries, own, k, wanted, metric, device)
+        return _by_tree(corpus, queries, own, k, min(k + _SPARE, available))
+    return Corpus(np.ascontiguousarray(corpus, np.float32), metric, device=device).nearest(queries, k, own=own)
 
 
 def _by_tree(corpus: np.ndarray, queries: np.ndarray, own: np.ndarray | None, k: int, wanted: int) -> Neighbors:
@@ -123,38 +136,156 @@ def _by_tree(corpus: np.ndarray, queries: np.ndarray, own: np.ndarray | None, k:
     )
 
 
-def _by_products(
-    corpus: np.ndarray, queries: np.ndarray, own: np.ndarray | None, k: int, wanted: int, metric: Metric, device: str
-) -> Neighbors:
-    on = resolve_device(device)
-    # Centring changes no distance and keeps |a|^2 + |b|^2 - 2ab from cancelling; it would change cosines.
-    center = corpus.mean(axis=0, dtype=np.float64).astype(np.float32) if metric == "euclidean" else np.float32(0)
-    items = _on_device(corpus, center, metric, on)
-    half_norms = items.square().sum(dim=1) / 2 if metric == "euclidean" else torch.zeros(len(items), device=on)
-    indices = np.empty((len(queries), k), np.int64)
-    distances = np.empty((len(queries), k), np.float32)
-    block = max(1, _BLOCK_ENTRIES // len(corpus))
-    for start in range(0, len(queries), block):
-        here = slice(start, start + block)
-        batch = _on_device(queries[here], center, metric, on)
-        closeness = torch.addmm(-half_norms, batch, items.T)  # rises as distance falls, for both metrics
+class Corpus:
+    """Rows ready to be searched exactly by any of the six metrics; they are used as they lie, not copied.
+
+    Args:
+        rows: (n, d) float32 or float16, or uint8 for "hamming"; C-contiguous. A memory map is read a block at a time.
+            On a GPU, rows in memory are kept there and those of a memory map are sent block by block.
+        metric: Any of `distances.Metric`. Rows for "jensen_shannon" must be non-negative, with sums above 0.
+        device: Where the work is done.
+    """
+
+    def __init__(self, rows: np.ndarray, metric: AnyMetric, *, device: str = "auto") -> None:
+        self.device = resolve_device(device)
+        with warnings.catch_warnings():  # a read-only memory map; nothing here writes to it
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+            self._rows = torch.from_numpy(rows)
+        if not isinstance(rows, np.memmap):
+            self._rows = self._rows.to(self.device)
+        self._is_packed = rows.dtype == np.uint8
+        step = self._block_rows(1)
+        blocks = [slice(start, start + step) for start in range(0, len(rows), step)]
+        center = torch.zeros(rows.shape[1], dtype=torch.float64, device=self.device)
+        if metric == "euclidean":
+            for here in blocks:
+                center += self._rows_at(here).sum(dim=0, dtype=torch.float64) / len(rows)
+        self._comparison = comparison(metric, center.float())
+        terms = [self._comparison.row_terms(self._rows_at(here)) for here in blocks]
+        self._terms = torch.cat(terms) if terms else torch.zeros(0, device=self.device)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def nearest(
+        self, queries: np.ndarray, k: int, *, own: np.ndarray | None = None, visible: np.ndarray | None = None
+    ) -> Neighbors:
+        """The k nearest rows to each query; row -1 at distance inf where there are fewer.
+
+        Args:
+            queries: (m, d).
+            k: At least 1.
+            own: The row that each query is and must not find, (m,).
+            visible: Which rows may be found, (n,) bool; all when None. Not together with `own`.
+        """
+        indices = np.full((len(queries), k), -1, np.int64)
+        distances = np.full((len(queries), k), np.inf, np.float32)
+        for here, batch, blocks in self._batches(queries, visible):
+            count = min(k + _SPARE, len(self))
+            mine = None if own is None else torch.from_numpy(own[here]).to(self.device)
+            candidates = _candidates(batch, count, blocks, mine)
+            measured = self._measure(batch, candidates)
+            measured, order = measured.sort(dim=1, stable=True)  # candidates ascend: equally near ones stay by row
+            found = candidates.gather(1, order).masked_fill_(measured.isinf(), -1)
+            width = min(k, count)
+            indices[here, :width] = found[:, :width].cpu().numpy()
+            distances[here, :width] = measured[:, :width].cpu().numpy()
+        return Neighbors(indices, distances)
+
+    def within(
+        self, queries: np.ndarray, radius: float, *, visible: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """All pairs at most `radius` apart, in no order: queries (t,), rows (t,) int64, distances (t,) float32."""
+        pairs = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))]
+        step = max(1, _MEASURED_ENTRIES // self._rows.shape[1])
+        for here, batch, blocks in self._batches(queries, visible):
+            bound = self._comparison.at_least(batch, self._terms, radius)
+            bound = bound.clamp_min(torch.finfo(torch.float32).min)[:, None]  # rows that are not visible are at -inf
+            for rows, closeness in blocks:
+                which, columns = (closeness >= bound).nonzero(as_tuple=True)
+                for some, near in zip(which.split(step), rows[columns].split(step), strict=True):
+                    measured = self._comparison.distances(batch[some], self._rows_at(near))
+                    inside = measured <= radius
+                    which_query, row, distance = (x[inside].cpu().numpy() for x in (some, near, measured))
+                    pairs.append((which_query + here.start, row, distance))
+        which, rows, distances = (np.concatenate(side) for side in zip(*pairs, strict=True))
+        return which, rows, distances
+
+    def _batches(self, queries: np.ndarray, visible: np.ndarray | None) -> Iterator[tuple[slice, Tensor, Iterator]]:
+        """Slices of the queries, each as prepared and with its blocks."""
+        buffer = torch.empty(0, device=self.device)
+        for start in range(0, len(queries) if len(self) else 0, _BLOCK_QUERIES):
+            here = slice(start, min(start + _BLOCK_QUERIES, len(queries)))
+            values = np.ascontiguousarray(queries[here], np.uint8 if self._is_packed else np.float32)
+            batch = self._comparison.prepare(torch.from_numpy(values).to(self.device))
+            width = self._block_rows(len(batch))
+            if len(buffer) < len(batch) * width:
+                buffer = torch.empty(len(batch) * width, device=self.device)  # one for all: fresh memory is slow
+            yield here, batch, self._blocks(batch, width, visible, buffer)
+
+    def _blocks(
+        self, batch: Tensor, width: int, visible: np.ndarray | None, buffer: Tensor
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Rows (b,) and their closeness to the batch (m, b), valid until the next; -inf for rows not to be found."""
+        few = None if visible is None else np.flatnonzero(visible)
+        if few is not None and 2 * len(few) > len(self):
+            few = None  # more work to gather them than to search all
+        listed = torch.arange(len(self)) if few is None else torch.from_numpy(few)
+        for rows in listed.to(self.device).split(width):
+            here = rows if few is not None else slice(int(rows[0]), int(rows[-1]) + 1)
+            closeness = buffer[: len(batch) * len(rows)].view(len(batch), len(rows))
+            self._comparison.closeness(batch, self._rows_at(here), self._terms[here], closeness)
+            if visible is not None and isinstance(here, slice):
+                hidden = torch.from_numpy(np.flatnonzero(~visible[here])).to(self.device)
+                closeness.index_fill_(1, hidden, -torch.inf)
+            yield rows, closeness
+
+    def _block_rows(self, queries: int) -> int:
+        """Rows of a block: as many as memory allows; fewer where they are converted for a few queries only."""
+        rows = _BLOCK_ENTRIES // queries
+        if self._rows.dtype == torch.float16 or self._rows.device != self.device:
+            rows = min(rows, _CONVERTED_BYTES * (1 if queries <= _FEW_QUERIES else 8) // (4 * self._rows.shape[1]))
+        return min(len(self), max(_GROUP, rows // _GROUP * _GROUP))
+
+    def _rows_at(self, here: slice | Tensor) -> Tensor:
+        """Rows as the comparison takes them."""
+        rows = self._rows[here.to(self._rows.device) if isinstance(here, Tensor) else here]
+        return rows.to(self.device, torch.uint8 if self._is_packed else torch.float32)
+
+    def _measure(self, batch: Tensor, rows: Tensor) -> Tensor:
+        """Exact distances of the batch to rows (m, c), inf where a row is -1."""
+        step = max(1, _MEASURED_ENTRIES // (rows.shape[1] * self._rows.shape[1]))
+        parts = [
+            self._comparison.distances(some[:, None], self._rows_at(near.clamp_min(0)))
+            for some, near in zip(batch.split(step), rows.split(step), strict=True)
+        ]
+        return torch.cat(parts).masked_fill_(rows < 0, torch.inf)
+
+
+def _candidates(batch: Tensor, count: int, blocks: Iterator[tuple[Tensor, Tensor]], own: Tensor | None) -> Tensor:
+    """The `count` closest rows (m, count), by row; -1, which come first, where there are fewer."""
+    best = torch.full((len(batch), count), -torch.inf, device=batch.device)
+    found = torch.full((len(batch), count), -1, device=batch.device)
+    for rows, closeness in blocks:
         if own is not None:
-            closeness[torch.arange(len(batch)), torch.from_numpy(own[here]).to(on)] = -torch.inf
-        candidates = closeness.topk(wanted, dim=1).indices.sort(dim=1).values  # sorted: ties go to the lower row
-        exact = _distances(batch, items[candidates], metric)
-        exact, order = exact.sort(dim=1, stable=True)
-        indices[here] = candidates.gather(1, order)[:, :k].cpu().numpy()
-        distances[here] = exact[:, :k].cpu().numpy()
-    return Neighbors(indices, distances)
+            here = ((own >= rows[0]) & (own <= rows[-1])).nonzero().squeeze(1)
+            closeness[here, own[here] - rows[0]] = -torch.inf
+        values, columns = _largest(closeness, count)
+        best, order = torch.cat([best, values], dim=1).topk(count, dim=1, sorted=False)
+        found = torch.cat([found, rows[columns]], dim=1).gather(1, order)
+    return found.masked_fill_(best.isneginf(), -1).sort(dim=1).values
 
 
-def _on_device(values: np.ndarray, center: np.ndarray | np.float32, metric: Metric, on: torch.device) -> torch.Tensor:
-    rows = torch.from_numpy(np.asarray(values, np.float32) - center).to(on)
-    return torch.nn.functional.normalize(rows, dim=1) if metric == "cosine" else rows
-
-
-def _distances(batch: torch.Tensor, found: torch.Tensor, metric: Metric) -> torch.Tensor:
-    """From (b, d) to (b, c, d): written out, so that near-twins are not lost to rounding."""
-    if metric == "cosine":
-        return (1 - (batch[:, None] * found).sum(dim=2)).clamp_(0, 2)
-    return torch.linalg.vector_norm(batch[:, None] - found, dim=2)
+def _largest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The `count` largest of each line, or all, in no order: values and columns."""
+    width = values.shape[1]
+    groups = width // _GROUP
+    if groups <= 4 * count:
+        return values.topk(min(count, width), dim=1, sorted=False)
+    leaders = values[:, : groups * _GROUP].unflatten(1, (groups, _GROUP)).amax(dim=2)
+    leading = leaders.topk(count, dim=1, sorted=False).indices
+    within = torch.arange(_GROUP, device=values.device)
+    rest = torch.arange(groups * _GROUP, width, device=values.device).expand(len(values), -1)
+    columns = torch.cat([(leading[:, :, None] * _GROUP + within).flatten(1), rest], dim=1)
+    largest, order = values.gather(1, columns).topk(count, dim=1, sorted=False)
+    return largest, columns.gather(1, order)
