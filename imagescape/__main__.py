@@ -1,5 +1,5 @@
 """`python -m imagescape`, and `torchrun -m imagescape` for several devices."""
 
-from imagescape.cli import main
+from imagescape.cli.app import main
 
 main()

@@ -14,51 +14,19 @@ import pytest
 import torch
 from PIL import Image
 
-from imagescape import cli
+from imagescape.cli import app as cli
 from imagescape.collection.store import Collection
 from imagescape.errors import CollectionError
 from imagescape.learn.encoder import read_config
 from tests.collection.broken_files import write_broken_files
 
 ROOT = Path(__file__).parents[1]
-VERBS = ("demo", "run", "ingest", "info", "train", "embed", "map", "evaluate", "plot")
+VERBS = (
+    "demo", "run", "ingest", "info", "train", "map", "embed", "neighbors", "search", "attack", "experiment", "convert",
+    "evaluate", "plot", "export",
+)  # fmt: skip
 SMALL = ["--backbone", "resnet10", "--stem", "strided", "--width", "4", "--batch-size", "16", "--device", "cpu"]
 TINY_MAP = [*SMALL, "--epochs", "2,1,1", "--seed", "0"]
-
-
-@pytest.fixture
-def run(monkeypatch, capfd):
-    """Call the program in this process: run("info", folder) -> (exit code, stdout, stderr)."""
-    monkeypatch.delenv("IMAGESCAPE_DEBUG", raising=False)
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["imagescape", *map(str, arguments)])
-        capfd.readouterr()
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = end.code or 0
-        return code, *capfd.readouterr()
-
-    return call
-
-
-@pytest.fixture
-def fails(run):
-    """The one line on stderr of a call that must end with 2 and print nothing else."""
-
-    def call(*arguments):
-        code, out, err = run(*arguments)
-        lines = [line for line in err.splitlines() if ": 0/" not in line and "images/s" not in line]
-        lines = [line for line in lines if line.startswith("imagescape:") or "/s" not in line]  # but for progress
-        assert (code, out) == (2, ""), err
-        assert len(lines) == 1, err
-        assert lines[0].startswith("imagescape: ")
-        assert "Traceback" not in err
-        return lines[0]
-
-    return call
 
 
 def start(*arguments, **options):
@@ -196,7 +164,7 @@ class TestFlow:
         code, out, _ = run("train", scape, "--epochs", "1", "--name", "enc", *SMALL)
         assert (code, out) == (0, "model and column features_enc written\n")
         code, out, _ = run("embed", scape, "--encoder", "enc", "--name", "twice", "--device", "cpu")
-        assert (code, out) == (0, "features of 60 images written\n")
+        assert (code, out) == (0, "features_twice: 60 images encoded, 60 in all\n")
         assert {"features_enc", "features_twice"} <= set(Collection.open(scape).columns)
 
     def test_run_does_the_lot_and_only_what_is_new_the_second_time(self, run, mapped, tmp_path, monkeypatch):
@@ -315,7 +283,7 @@ class TestBadInput:
 
     def test_an_unknown_backbone(self, fails, scape):
         message = fails("map", scape, "--name", "N", "--backbone", "resnet9")
-        assert "resnet10, resnet18, resnet34, resnet50, efficientnet_lite0" in message
+        assert "resnet10, resnet18, resnet34, resnet50, resnet101, resnet152, efficientnet_lite0" in message
         assert "got 'resnet9'" in message
 
     def test_a_map_name_that_exists(self, run, fails, scape):
@@ -371,7 +339,7 @@ class TestBadInput:
             (["plot", "--color", "hue", "-o", "x.html"], "hue"),
             (["plot", "--notes", "none.yaml", "-o", "x.png"], "cannot read the notes"),
             (["plot", "--training", "--map", "N", "-o", "x.png"], "no run is called 'N'"),
-            (["embed", "--encoder", "clip"], "no encoder 'clip'"),
+            (["embed", "--encoder", "clip"], "no encoder is called 'clip'"),
             (["map", "--epochs", "a,b"], "--epochs takes whole numbers"),
             (
                 ["map", "--new", "--name", "M", "--epochs", "1,1,1"],

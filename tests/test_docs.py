@@ -14,12 +14,13 @@ import typer
 import yaml
 
 import imagescape
-from imagescape import cli
-from imagescape.cli_reference import reference
+from imagescape.cli import options
+from imagescape.cli.app import app
+from imagescape.cli.reference import reference
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
-PROGRAM = typer.main.get_command(cli.app)
+PROGRAM = typer.main.get_command(app)
 
 _FENCE = re.compile(r"^ *```(?P<language>\w*)[^\n]*\n(?P<code>.*?)^ *```", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
@@ -181,7 +182,7 @@ def test_yaml_is_what_the_program_reads(block, tmp_path):
         notes = read_notes(file, coords, ids + [f"{row:016x}" for row in range(100 - len(ids))])
         assert len(notes) == len(content)
     else:
-        recipe = TSimCNE(**cli._read_config(file)).recipe
+        recipe = TSimCNE(**options.read_config(file)).recipe
         assert not content.get("stages") or len(recipe.stages) == len(content["stages"])
 
 

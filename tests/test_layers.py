@@ -14,19 +14,21 @@ PACKAGE = ROOT / "imagescape"
 # Low to high. A module may import what is in its own entry's folder and in the rows below its own, never beside it.
 LAYERS = [
     ["errors", "runtime"],
+    ["fetch"],
     ["images"],
     ["evaluate"],
-    ["learn", "report", "demo.openmoji", "collection"],
+    ["learn", "report", "search", "demo.openmoji", "collection"],
+    ["features"],
     ["pipeline"],
     ["show"],
     ["demo.job"],
     ["cli"],
-    ["__main__", "cli_reference"],
+    ["__main__"],
 ]
 LEVEL = {name: level for level, layer in enumerate(LAYERS) for name in layer}
 # Modules of the lowest layer that may know each other: runtime raises the errors.
 ALLOWED = {("runtime", "errors")}
-METHODS = ("evaluate", "learn", "report")
+METHODS = ("evaluate", "learn", "report", "search", "features")
 
 
 def home(module):

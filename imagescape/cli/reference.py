@@ -1,13 +1,13 @@
 """The reference of the command line as Markdown, made from the command line itself.
 
-python -m imagescape.cli_reference > docs/cli.md
+python -m imagescape.cli.reference > docs/cli.md
 """
 
 from typing import Any
 
 import typer
 
-from imagescape.cli import app
+from imagescape.cli.app import app
 
 _HEAD = """\
 # Command line
@@ -16,7 +16,7 @@ Results go to standard output, progress and errors to standard error. The exit c
 2 for a mistake in what was asked (one line says what was needed, what was got and what to do), 130 after Ctrl-C,
 1 for anything else. `imagescape --debug COMMAND` shows the traceback of an error.
 
-<!-- Written by `make docs` from the program; change the texts in imagescape/cli.py. -->
+<!-- Written by `make docs` from the program; change the texts in imagescape/cli/. -->
 """
 
 

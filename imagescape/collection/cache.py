@@ -1,12 +1,13 @@
 """The pixels of a collection's images, decoded once for each size and kept as one memory-mapped array.
 
-`cache/pixels-<size>px-<fit>/` holds them as uint8 (n, size, size, 3); see `rows_file`.
+`cache/pixels-<size>px-<fit>[-<resample>]/` holds them as uint8 (n, size, size, 3); see `rows_file`.
 
 Rows are only ever added at the end, and belong to an id, not to a place in the table. An id never comes to mean
 another picture (new content is a new row), and a file that changed since it was ingested is noticed by its hash: a
 cached row is never stale.
 """
 
+import functools
 import itertools
 import math
 import shutil
@@ -21,7 +22,7 @@ from imagescape.collection.decoding import CHUNK_BYTES, CHUNK_ROWS, Flaw, decode
 from imagescape.collection.locking import exclusive
 from imagescape.collection.rows_file import RowsFile
 from imagescape.errors import CollectionError, InputError
-from imagescape.images.decode import Fit, square
+from imagescape.images.decode import Fit, Resample, square
 from imagescape.runtime import track
 
 if TYPE_CHECKING:
@@ -80,7 +81,9 @@ class CachedPixels:
     pixels: np.ndarray | Rows
 
 
-def cached_pixels(collection: "Collection", size_px: int, fit: Fit = "crop") -> CachedPixels:
+def cached_pixels(
+    collection: "Collection", size_px: int, fit: Fit = "crop", resample: Resample = "bicubic"
+) -> CachedPixels:
     """The usable images of a collection as squares, decoding only those that are not cached yet.
 
     An image that can no longer be read, or whose file changed, is flagged in the collection and left out.
@@ -88,7 +91,7 @@ def cached_pixels(collection: "Collection", size_px: int, fit: Fit = "crop") -> 
     Args:
         collection: Where the images are.
         size_px: Side of the squares.
-        fit: "crop", "pad" or "squash"; see `images.decode.square`.
+        fit, resample: As for `images.decode.square`.
 
     Raises:
         InputError: size or fit make no sense.
@@ -96,11 +99,11 @@ def cached_pixels(collection: "Collection", size_px: int, fit: Fit = "crop") -> 
     """
     if size_px < 1 or fit not in get_args(Fit):
         raise InputError(f"pixels need a size of 1 px or more and a fit of {get_args(Fit)}, got {size_px} and '{fit}'")
-    folder = collection.path / "cache" / f"pixels-{size_px}px-{fit}"
+    folder = collection.path / "cache" / f"pixels-{size_px}px-{fit}{'' if resample == 'bicubic' else f'-{resample}'}"
     files = RowsFile(folder, "pixels.u8", (size_px, size_px, 3), np.dtype(np.uint8))
     if not contains(files.ids(), collection.ok_ids()).all():
         with exclusive(files.folder / "lock", f"decoding to {size_px} px"):
-            _build(collection, files, size_px, fit)
+            _build(collection, files, size_px, fit, resample)
     ids, cached = collection.ok_ids(), files.ids()
     pixels = files.array(len(cached))
     if np.array_equal(ids, cached):
@@ -110,7 +113,7 @@ def cached_pixels(collection: "Collection", size_px: int, fit: Fit = "crop") -> 
     return CachedPixels(ids, Rows(pixels, positions.astype(np.int64)))
 
 
-def _build(collection: "Collection", files: RowsFile, size_px: int, fit: Fit) -> None:
+def _build(collection: "Collection", files: RowsFile, size_px: int, fit: Fit, resample: Resample) -> None:
     rows = files.cut()
     wanted = wanted_rows(collection)
     wanted = wanted.filter(pa.array(~contains(files.ids(), wanted["image_id"].to_numpy().astype("U16"))))
@@ -123,7 +126,8 @@ def _build(collection: "Collection", files: RowsFile, size_px: int, fit: Fit) ->
     flaws: list[tuple[str, Flaw]] = []
     try:
         with track(f"decoding to {size_px} px", rows + len(wanted), done=rows) as progress:
-            squares = decoded(collection, wanted, lambda image: square(image, size_px, fit), at_least_px=size_px)
+            work = functools.partial(square, size_px=size_px, fit=fit, resample=resample)
+            squares = decoded(collection, wanted, work, at_least_px=size_px)
             # Written in the order of the table, so that an uninterrupted cache needs no index.
             while part := list(itertools.islice(squares, _rows_at_once(files.row_bytes))):
                 good = [(image_id, result) for image_id, result in part if not isinstance(result, Flaw)]

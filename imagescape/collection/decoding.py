@@ -41,11 +41,20 @@ class Flaw(NamedTuple):
     reason: str
 
 
-def wanted_rows(collection: "Collection") -> pa.Table:
-    """What it takes to get at the usable images, in table order, and where in the table they are."""
+def wanted_rows(collection: "Collection", where: str | None = None) -> pa.Table:
+    """What it takes to get at the usable images, in table order, and where in the table they are.
+
+    Args:
+        collection: Where the images are.
+        where: Only images that meet this SQL condition.
+    """
     rows = collection.read([*_COLUMNS, "status"])
     rows = rows.append_column("position", pa.array(np.arange(len(rows))))
-    return rows.filter(pc.equal(rows["status"], "ok")).drop_columns("status")
+    wanted = pc.equal(rows["status"], "ok")
+    if where is not None:
+        meant = collection.read(["image_id"], where=where)["image_id"]
+        wanted = pc.and_(wanted, pc.is_in(rows["image_id"], value_set=meant))
+    return rows.filter(wanted).drop_columns("status")
 
 
 def decoded(

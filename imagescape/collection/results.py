@@ -4,6 +4,7 @@ A result called NAME is in the columns `x_NAME, y_NAME, z_NAME` (or `coords_NAME
 `features_NAME`; the network that made it is in `models/NAME`.
 """
 
+import uuid
 from collections.abc import Mapping
 
 import numpy as np
@@ -67,8 +68,8 @@ def features(scape: Collection, name: str) -> np.ndarray:
     """
     column = f"features_{name}"
     if column not in scape.columns:
-        here = [one.removeprefix("features_") for one in scape.columns if one.startswith("features_")]
-        raise InputError(f"no features are called '{name}'; there are: {', '.join(here) or 'none yet'}")
+        here = ", ".join(feature_names(scape)) or "none yet: make some with `imagescape embed`"
+        raise InputError(f"no features are called '{name}' in '{scape.path}'; there are: {here}")
     return _matrix(scape, column)
 
 
@@ -77,10 +78,52 @@ def ids_of(scape: Collection) -> np.ndarray:
     return scape.read(["image_id"])["image_id"].to_numpy().astype("U16")
 
 
+def features_identity(scape: Collection, name: str) -> dict[str, str]:
+    """What `sign_features` wrote beside `features_<name>`: the encoder's identity, and a token; empty if nothing."""
+    column = f"features_{name}"
+    if column not in scape.columns:
+        return {}
+    written = scape.schema.field(column).metadata or {}
+    return {key.decode(): value.decode() for key, value in written.items()}
+
+
+def sign_features(scape: Collection, name: str, identity: Mapping[str, str]) -> None:
+    """Say beside `features_<name>` which encoder wrote it, so that no query is ever encoded by another.
+
+    A random token `written` tells these values from any that the column held before: what was made from the column,
+    such as an index, knows by it whether it still belongs to it.
+    """
+    scape.annotate(f"features_{name}", {**identity, "written": uuid.uuid4().hex})
+
+
+def feature_names(scape: Collection) -> list[str]:
+    """Names of the features, in the order they were made."""
+    return [one.removeprefix("features_") for one in scape.columns if one.startswith("features_")]
+
+
+def last_features(scape: Collection) -> str:
+    """The name of the features that were made last; InputError when there are none."""
+    names = feature_names(scape)
+    if not names:
+        raise InputError(f"'{scape.path}' has no features yet; make some: imagescape embed {scape.path.name}")
+    return names[-1]
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that a result cannot have.
+
+    Raises:
+        InputError: it is not of letters, digits, _ and -.
+    """
+    if not name or not all(letter.isalnum() or letter in "_-" for letter in name):
+        raise InputError(f"a name is made of letters, digits, _ and -, got '{name}'")
+
+
 def user_columns(scape: Collection) -> list[str]:
     """Columns that hold something to look at: labels, names, coordinates; no pictures, hashes or features."""
     hidden = {"image_id", "sha256", "thumbnail", "image", "modified_ns", "reason"}
-    return [name for name in scape.columns if name not in hidden and not name.startswith("features_")]
+    vectors = ("features_", "neighbors_", "distances_")
+    return [name for name in scape.columns if name not in hidden and not name.startswith(vectors)]
 
 
 def is_class_column(scape: Collection, column: str) -> bool:
@@ -108,7 +151,7 @@ def _matrix(scape: Collection, column: str) -> np.ndarray:
 
 def columns_of(scape: Collection, name: str) -> list[str]:
     """Columns that the results called `name` are in."""
-    parts = (*_AXES, "coords", "features")
+    parts = (*_AXES, "coords", "features", "neighbors", "distances")
     return [column for column in (f"{part}_{name}" for part in parts) if column in scape.columns]
 
 

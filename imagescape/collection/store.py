@@ -37,7 +37,7 @@ from imagescape.collection import cache
 from imagescape.collection.columns import FIXED, RESERVED, as_arrow, as_ids, check_name, conform
 from imagescape.collection.locking import exclusive, storage_errors
 from imagescape.errors import CollectionError, InputError
-from imagescape.images.decode import Fit
+from imagescape.images.decode import Fit, Resample
 
 FORMAT_VERSION = 1
 
@@ -317,6 +317,19 @@ class Collection:
 
         self._commit("dropping columns", change)
 
+    def annotate(self, column: str, values: Mapping[str, str]) -> None:
+        """Replace what is noted beside a column, found again in `schema.field(column).metadata`.
+
+        Raises:
+            InputError: the column is unknown.
+        """
+
+        def change(dataset: lance.LanceDataset) -> None:
+            _check_columns(dataset, [column])
+            dataset.update_field_metadata({column: dict(values)}, replace=True)
+
+        self._commit("annotating a column", change)
+
     def delete(self, image_ids: Any) -> None:
         """Remove rows. The images they refer to are not touched; ids that are not in the collection are passed over."""
         ids = as_ids(image_ids)
@@ -358,13 +371,13 @@ class Collection:
 
     # -- pixels -------------------------------------------------------------------------------------------------------
 
-    def pixels(self, size_px: int, fit: Fit = "crop") -> "np.ndarray | cache.Rows":
+    def pixels(self, size_px: int, fit: Fit = "crop", resample: Resample = "bicubic") -> "np.ndarray | cache.Rows":
         """The usable images as one uint8 array (n, size_px, size_px, 3), in the order of `ok_ids`.
 
-        Decoded once for each size and fit, and then read from disk as needed; see `cache.cached_pixels`, which also
+        Decoded once for each size, fit and filter, then read from disk as needed; see `cache.cached_pixels`, which also
         gives the ids that belong to the rows.
         """
-        return cache.cached_pixels(self, size_px, fit).pixels
+        return cache.cached_pixels(self, size_px, fit, resample).pixels
 
     def native_px(self) -> int | None:
         """The largest short side of the usable images, or None when there are none."""

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from imagescape import pipeline, show
+from imagescape.collection.ingest import ingest
+from imagescape.collection.results import features, map_coords, map_names
 from imagescape.collection.store import Collection
 from imagescape.demo import openmoji
 from imagescape.evaluate.metrics import family_recall, purity_at
 from imagescape.evaluate.neighbors import Metric
+from imagescape.pipeline.maps import map_images
+from imagescape.show.maps import plot_map, write_page
 
 MAP = "tsimcne"
 # What the figures are compared with: the emoji as plain pixels.
@@ -58,19 +61,19 @@ def run_demo(folder: Path, *, minutes: float = 4, seed: int = 0, device: str = "
     """
     folder.mkdir(parents=True, exist_ok=True)
     catalogue = openmoji.write_folder(folder / "demo-emoji")
-    pipeline.ingest([catalogue], folder / "demo.scape")
+    ingest([catalogue], folder / "demo.scape")
     scape = Collection.open(folder / "demo.scape")
     seconds = 0.0
-    if MAP not in pipeline.map_names(scape):
+    if MAP not in map_names(scape):
         began = time.monotonic()
-        pipeline.map_images(scape, MAP, preset="tiny", minutes=minutes, seed=seed, device=device)
+        map_images(scape, MAP, preset="tiny", minutes=minutes, seed=seed, device=device)
         seconds = time.monotonic() - began
     figures = measure(scape, device)
     files = (folder / "map.png", folder / "map.html", scape.path / "report.json")
-    show.plot_map(
+    plot_map(
         scape, MAP, files[0], color="group", title=f"{len(scape):,} emoji, laid out by what they look like", seed=seed
     )
-    show.write_page(scape, MAP, files[1], color="group", title=f"{len(scape):,} emoji")
+    write_page(scape, MAP, files[1], color="group", title=f"{len(scape):,} emoji")
     report = DemoReport(figures, len(scape), seconds, files)
     files[2].write_text(json.dumps({"figures": figures, "training_seconds": seconds, "minutes": minutes}, indent=2))
     return report
@@ -84,8 +87,8 @@ def measure(scape: Collection, device: str = "auto") -> dict[str, dict[str, floa
     pixels = np.asarray(scape.pixels(_PIXELS_PX)).reshape(len(groups), -1).astype(np.float32)
     spaces: dict[str, tuple[np.ndarray, Metric]] = {
         "pixels": (pixels, "cosine"),
-        "features": (pipeline.features(scape, MAP), "cosine"),
-        "map": (pipeline.map_coords(scape, MAP), "euclidean"),
+        "features": (features(scape, MAP), "cosine"),
+        "map": (map_coords(scape, MAP), "euclidean"),
     }
     return {
         space: {

@@ -1,46 +1,33 @@
-"""Every verb: columns of a collection in, a method, columns out. The only place where table and methods meet."""
+"""`train`, `map` and `evaluate`: from the images of a collection to an encoder, a map, and what they are worth."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from imagescape.collection.cache import Rows, cached_pixels
-from imagescape.collection.ingest import ingest
 from imagescape.collection.results import (
+    check_name,
     columns_of,
     coord_columns,
     features,
     ids_of,
     is_class_column,
     map_coords,
-    map_names,
     replace_columns,
+    sign_features,
     user_columns,
 )
 from imagescape.collection.store import Collection
 from imagescape.errors import CheckpointError, InputError, Interrupted
 from imagescape.evaluate.scorecard import Scorecard, score_map
-from imagescape.learn.backbones import backbone_names
-from imagescape.learn.encoder import Encoder, pretrained_encoder, replace_folder
+from imagescape.features.extract import identity_of
+from imagescape.learn.encoder import Encoder, replace_folder
 from imagescape.learn.estimator import ContrastiveEstimator, OtherRun
 from imagescape.learn.simclr import SimCLR
 from imagescape.learn.train import read_metrics
 from imagescape.learn.tsimcne import TSimCNE
 from imagescape.runtime import is_main_process
-
-__all__ = [
-    "embed",
-    "evaluate_map",
-    "features",
-    "ingest",
-    "map_coords",
-    "map_images",
-    "map_names",
-    "map_new_images",
-    "train_encoder",
-]
 
 METHODS: dict[str, type[ContrastiveEstimator]] = {"tsimcne": TSimCNE}
 TRAINERS: dict[str, type[ContrastiveEstimator]] = {"simclr": SimCLR}
@@ -66,8 +53,8 @@ class _Images:
     def native_px(self) -> int | None:
         return self._scape.native_px()
 
-    def pixels(self, size_px: int, fit: Any = "crop") -> Any:
-        cached = cached_pixels(self._scape, size_px, fit)
+    def pixels(self, size_px: int, fit: Any = "crop", resample: Any = "bicubic") -> Any:
+        cached = cached_pixels(self._scape, size_px, fit, resample)
         self._check(len(cached.ids))
         self.ids = cached.ids
         return cached.pixels
@@ -104,7 +91,7 @@ def map_images(
     _check_free(scape, name, overwrite)
     model, ids = _fit(scape, name, METHODS[method], overwrite, checkpoint_minutes, settings)
     columns = coord_columns(name, model.coords_) | {f"features_{name}": model.features_.astype(np.float16)}
-    _finish(scape, name, ids, columns)
+    _finish(scape, name, ids, columns, model)
     return model
 
 
@@ -125,7 +112,7 @@ def train_encoder(
         raise InputError(f"method must be one of {', '.join(TRAINERS)}, got '{method}'")
     _check_free(scape, name, overwrite)
     model, ids = _fit(scape, name, TRAINERS[method], overwrite, checkpoint_minutes, settings)
-    _finish(scape, name, ids, {f"features_{name}": model.features_.astype(np.float16)})
+    _finish(scape, name, ids, {f"features_{name}": model.features_.astype(np.float16)}, model)
     return model
 
 
@@ -162,11 +149,15 @@ def _fit(
     return model, images.ids
 
 
-def _finish(scape: Collection, name: str, ids: np.ndarray, columns: Mapping[str, np.ndarray]) -> None:
+def _finish(
+    scape: Collection, name: str, ids: np.ndarray, columns: Mapping[str, np.ndarray], model: ContrastiveEstimator
+) -> None:
     """Write the columns of a run, and mark it as finished; one of several processes does."""
     if not is_main_process():
         return
     replace_columns(scape, name, ids, columns)
+    assert model.encoder_ is not None, "it was fitted"
+    sign_features(scape, name, {**identity_of(model.encoder_), "encoder": name})
     (scape.path / "runs" / name / _FINISHED).touch()
 
 
@@ -177,7 +168,8 @@ def map_new_images(scape: Collection, name: str, *, device: str = "auto") -> int
     if not missing.any():
         return 0
     model = _load_model(scape, name, device)
-    cached = cached_pixels(scape, model.preprocessing.cache_px, model.preprocessing.fit)
+    way = model.preprocessing
+    cached = cached_pixels(scape, way.cache_px, way.fit, way.resample)
     wanted = np.flatnonzero(np.isin(cached.ids, ids_of(scape)[missing]))
     if not len(wanted):
         return 0
@@ -185,44 +177,6 @@ def map_new_images(scape: Collection, name: str, *, device: str = "auto") -> int
     columns = coord_columns(name, coords) | {f"features_{name}": features.astype(np.float16)}
     scape.update(cached.ids[wanted], columns)
     return len(wanted)
-
-
-def embed(
-    scape: Collection, encoder: str, name: str | None = None, *, overwrite: bool = False, device: str = "auto"
-) -> int:
-    """Write the column `features_<name>` of an encoder, float16; how many images it covers.
-
-    Args:
-        scape: The collection.
-        encoder: A model of the collection, the folder of a saved one, or "efficientnet_lite0"
-            (ImageNet weights that come with a package, 224 px).
-        name: Of the column; by default the encoder's.
-
-    Raises:
-        InputError: no such encoder; the message lists those there are.
-    """
-    own = sorted(path.name for path in (scape.path / "models").glob("*"))
-    if encoder in own:
-        model = Encoder.load(scape.path / "models" / encoder, device=device)
-    elif (Path(encoder) / "config.json").exists():
-        model = Encoder.load(encoder, device=device)
-    elif encoder in ("efficientnet_lite0",) or encoder.startswith("timm:"):
-        model = pretrained_encoder(encoder, device=device)
-    else:
-        known = [*own, *backbone_names()[-2:]]
-        raise InputError(f"no encoder '{encoder}'; there are {', '.join(known)}, and folders of saved models")
-    name = name or Path(encoder.replace(":", "_")).name
-    again = encoder in own and name == encoder
-    _check_free(scape, name, overwrite or again)
-    images = _Images(scape)
-    features, _ = model.encode(images)
-    columns = {f"features_{name}": features.astype(np.float16)}
-    if again:
-        scape.add_columns(images.ids, columns, overwrite=True)  # its map, if it has one, stays
-        return len(features)
-    model.save(scape.path / "models" / name)  # queries must be encoded as the table was
-    replace_columns(scape, name, images.ids, columns)
-    return len(features)
 
 
 def evaluate_map(
@@ -284,8 +238,7 @@ def evaluate_map(
 
 
 def _check_free(scape: Collection, name: str, overwrite: bool) -> None:
-    if not name or not all(letter.isalnum() or letter in "_-" for letter in name):
-        raise InputError(f"a name is made of letters, digits, _ and -, got '{name}'")
+    check_name(name)
     if not overwrite and (taken := columns_of(scape, name)):
         raise InputError(
             f"'{scape.path.name}' has '{name}' already ({', '.join(taken)}); choose another --name or --overwrite it"

@@ -129,10 +129,10 @@ def test_files_that_are_gone_or_changed_are_flagged_and_left_out(collection, fol
 
 
 def test_an_image_that_breaks_the_decoder_itself_costs_no_other(collection, monkeypatch):
-    def broken(image, *rest):
+    def broken(image, **settings):
         if np.array_equal(np.asarray(image), np.asarray(picture(3))):
             raise ZeroDivisionError("oops")
-        return square(image, *rest)
+        return square(image, **settings)
 
     monkeypatch.setattr(cache, "square", broken)
     check(collection, 0, 1, 2, 4)

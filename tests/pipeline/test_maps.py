@@ -8,12 +8,14 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
-from imagescape import pipeline
+from imagescape.collection.ingest import ingest
+from imagescape.collection.results import features, ids_of, map_coords, map_names
 from imagescape.collection.store import Collection
 from imagescape.errors import CheckpointError, InputError
-from imagescape.learn.encoder import Encoder
 from imagescape.learn.estimator import OtherRun
 from imagescape.learn.tsimcne import TSimCNE
+from imagescape.pipeline import maps
+from imagescape.pipeline.maps import evaluate_map, map_images, map_new_images, train_encoder, training_history
 
 SMALL = {"backbone": "resnet10", "stem": "strided", "width": 4, "hidden": 16, "batch_size": 16, "device": "cpu"}
 COLOURS = {"red": (220, 40, 40), "green": (40, 220, 40), "blue": (40, 40, 220)}
@@ -30,7 +32,7 @@ def write_images(folder, count, seed=0):
 
 
 def map_small(scape, name="M", **changes):
-    return pipeline.map_images(scape, name, **({"epochs": (2, 1, 1), "seed": 0} | SMALL | changes))
+    return map_images(scape, name, **({"epochs": (2, 1, 1), "seed": 0} | SMALL | changes))
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,7 @@ def mapped(tmp_path_factory):
     write_images(folder / "images", 48)
     (folder / "images" / "red" / "empty.jpg").write_bytes(b"")
     (folder / "images" / "blue" / "letter.png").write_bytes(b"Dear editor,\n" * 50)
-    pipeline.ingest([folder / "images"], folder / "c.scape")
+    ingest([folder / "images"], folder / "c.scape")
     map_small(Collection.open(folder / "c.scape"))
     return folder
 
@@ -63,38 +65,38 @@ class TestMap:
         assert (types["x_M"], types["y_M"]) == ("float", "float")
         assert types["features_M"].startswith("fixed_size_list<")
         assert types["features_M"].endswith("halffloat>[32]")
-        assert pipeline.map_names(unchanged) == ["M"]
+        assert map_names(unchanged) == ["M"]
         assert {path.name for path in (unchanged.path / "models" / "M").iterdir()} == {
             "config.json",
             "weights.safetensors",
         }
-        assert {line["stage"] for line in pipeline.training_history(unchanged, "M")} == {1, 2, 3}
+        assert {line["stage"] for line in training_history(unchanged, "M")} == {1, 2, 3}
 
     def test_flagged_images_are_not_on_the_map(self, unchanged):
         flagged = np.array(unchanged.read(["status"])["status"].to_pylist()) != "ok"
         assert flagged.sum() == 2
-        assert_array_equal(np.isnan(pipeline.map_coords(unchanged, "M")).all(1), flagged)
-        assert_array_equal(np.isnan(pipeline.features(unchanged, "M")).all(1), flagged)
+        assert_array_equal(np.isnan(map_coords(unchanged, "M")).all(1), flagged)
+        assert_array_equal(np.isnan(features(unchanged, "M")).all(1), flagged)
         assert unchanged.read(["x_M"])["x_M"].null_count == 2  # null in the table, not NaN
 
     def test_columns_are_what_the_saved_model_says_of_each_row(self, unchanged):
         table = unchanged.read(["uri", "status"]).to_pylist()
         rows = [i for i, row in enumerate(table) if row["status"] == "ok"]
         model = TSimCNE.load(unchanged.path / "models" / "M", device="cpu")
-        coords, features = model.transform([table[i]["uri"] for i in rows], return_features=True)
-        ours = pipeline.map_coords(unchanged, "M")[rows]
+        coords, h = model.transform([table[i]["uri"] for i in rows], return_features=True)
+        ours = map_coords(unchanged, "M")[rows]
         assert_allclose(ours, coords, atol=0.02 * np.ptp(ours))
-        assert_allclose(pipeline.features(unchanged, "M")[rows], features, rtol=0.02, atol=0.02 * features.max())
+        assert_allclose(features(unchanged, "M")[rows], h, rtol=0.02, atol=0.02 * h.max())
 
     def test_a_taken_name_is_refused_and_overwritten_when_asked(self, scape):
-        before = pipeline.map_coords(scape, "M")
+        before = map_coords(scape, "M")
         with pytest.raises(InputError, match=r"has 'M' already \(x_M, y_M, features_M\).*--overwrite"):
             map_small(scape)
         map_small(scape, overwrite=True, seed=1)
-        assert np.nanmax(np.abs(pipeline.map_coords(scape, "M") - before)) > 0.01
+        assert np.nanmax(np.abs(map_coords(scape, "M") - before)) > 0.01
         map_small(scape, overwrite=True, seed=0)
-        assert_array_equal(pipeline.map_coords(scape, "M"), before)
-        assert pipeline.map_names(scape) == ["M"]
+        assert_array_equal(map_coords(scape, "M"), before)
+        assert map_names(scape) == ["M"]
 
     def test_overwriting_trains_again_with_the_same_settings_too(self, scape, monkeypatch):
         from imagescape.learn import estimator
@@ -114,25 +116,25 @@ class TestMap:
             map_small(scape, out_dim=out_dim, overwrite=True, epochs=(1, 1, 0))
             here = {name for name in scape.columns if name.endswith("_M")}
             assert here == columns | {"features_M"}
-            assert pipeline.map_coords(scape, "M").shape == (50, out_dim)
-            assert pipeline.map_names(scape) == ["M"]
+            assert map_coords(scape, "M").shape == (50, out_dim)
+            assert map_names(scape) == ["M"]
 
     def test_maps_are_named_in_the_order_they_were_made(self, scape):
         for name in ("Z", "A"):
             map_small(scape, name, epochs=(1, 1, 0))
-        assert pipeline.map_names(scape) == ["M", "Z", "A"]
+        assert map_names(scape) == ["M", "Z", "A"]
 
     def test_a_column_of_the_user_is_no_map_and_is_not_overwritten(self, scape):
         values = np.arange(48.0)
         scape.add_columns(scape.ok_ids(), {"x_pos": values, "y_pos": values})
-        assert pipeline.map_names(scape) == ["M"]
+        assert map_names(scape) == ["M"]
         with pytest.raises(InputError, match=r"has 'pos' already \(x_pos, y_pos\)"):
             map_small(scape, "pos")
         assert scape.read(["x_pos"], where="status = 'ok'")["x_pos"].to_pylist() == values.tolist()
 
     @pytest.mark.parametrize("name", ["", "a b", "../up", "a/b", "a.b", "'"])
     def test_names_are_letters_digits_and_dashes(self, unchanged, name):
-        for verb in (map_small, pipeline.train_encoder):
+        for verb in (map_small, train_encoder):
             with pytest.raises(InputError, match="a name is made of letters, digits, _ and -"):
                 verb(unchanged, name)
 
@@ -155,13 +157,13 @@ class TestMap:
     def test_no_readable_image(self, tmp_path):
         (tmp_path / "images").mkdir()
         (tmp_path / "images" / "empty.jpg").write_bytes(b"")
-        pipeline.ingest([tmp_path / "images"], tmp_path / "c.scape")
+        ingest([tmp_path / "images"], tmp_path / "c.scape")
         with pytest.raises(InputError, match="no readable image; see: imagescape info"):
             map_small(Collection.open(tmp_path / "c.scape"))
 
     def test_an_unfinished_run_of_other_settings(self, scape):
-        pipeline.METHODS["tsimcne"](epochs=(1, 1, 1), **SMALL).fit(
-            pipeline._Images(scape), run_folder=scape.path / "runs" / "N"
+        maps.METHODS["tsimcne"](epochs=(1, 1, 1), **SMALL).fit(
+            maps._Images(scape), run_folder=scape.path / "runs" / "N"
         )
         with pytest.raises(OtherRun, match="other settings"):
             map_small(scape, "N")
@@ -171,22 +173,22 @@ class TestMap:
     def test_a_run_that_ended_before_its_columns_were_written_is_not_trained_again(self, scape, monkeypatch):
         from imagescape.learn import estimator
 
-        before = pipeline.map_coords(scape, "M")
+        before = map_coords(scape, "M")
         scape.drop_columns(["x_M", "y_M", "features_M"])
         monkeypatch.setattr(estimator, "fit", None)
         map_small(scape)
-        assert_array_equal(pipeline.map_coords(scape, "M"), before)
+        assert_array_equal(map_coords(scape, "M"), before)
 
 
 class TestNewImages:
     def test_new_images_are_placed_and_old_ones_stay(self, mapped, scape, tmp_path):
-        assert pipeline.map_new_images(scape, "M") == 0
-        before, old = pipeline.map_coords(scape, "M"), len(scape)
+        assert map_new_images(scape, "M") == 0
+        before, old = map_coords(scape, "M"), len(scape)
         write_images(tmp_path / "more", 7, seed=1)
         (tmp_path / "more" / "red" / "bad.jpg").write_bytes(b"")
-        pipeline.ingest([tmp_path / "more"], scape.path)
-        assert pipeline.map_new_images(scape, "M") == 7
-        after = pipeline.map_coords(scape, "M")
+        ingest([tmp_path / "more"], scape.path)
+        assert map_new_images(scape, "M") == 7
+        after = map_coords(scape, "M")
         assert_array_equal(after[:old], before)
         table = scape.read(["uri", "status"]).to_pylist()[old:]
         placed = [i for i, row in enumerate(table) if row["status"] == "ok"]
@@ -194,70 +196,42 @@ class TestNewImages:
         model = TSimCNE.load(scape.path / "models" / "M", device="cpu")
         coords = model.transform([table[i]["uri"] for i in placed])
         assert_allclose(after[old:][placed], coords, atol=0.02 * np.ptp(before[~np.isnan(before[:, 0])]))
-        assert not np.isnan(pipeline.features(scape, "M")[old:][placed]).any()
-        assert pipeline.map_new_images(scape, "M") == 0
+        assert not np.isnan(features(scape, "M")[old:][placed]).any()
+        assert map_new_images(scape, "M") == 0
 
     def test_maps_of_many_dimensions_too(self, scape, tmp_path):
         map_small(scape, "five", out_dim=5, epochs=(1, 1, 0))
         write_images(tmp_path / "more", 3, seed=1)
-        pipeline.ingest([tmp_path / "more"], scape.path)
-        assert pipeline.map_new_images(scape, "five") == 3
-        assert np.isnan(pipeline.map_coords(scape, "five")).all(1).sum() == 2
+        ingest([tmp_path / "more"], scape.path)
+        assert map_new_images(scape, "five") == 3
+        assert np.isnan(map_coords(scape, "five")).all(1).sum() == 2
 
     def test_no_such_map_or_model(self, scape):
         with pytest.raises(InputError, match=r"no map is called 'N'.*there are: M"):
-            pipeline.map_new_images(scape, "N")
+            map_new_images(scape, "N")
         (scape.path / "models" / "M" / "weights.safetensors").unlink()
-        scape.update([pipeline.ids_of(scape)[0]], {"x_M": [None], "y_M": [None]})
+        scape.update([ids_of(scape)[0]], {"x_M": [None], "y_M": [None]})
         with pytest.raises(CheckpointError, match="cannot be read"):
-            pipeline.map_new_images(scape, "M")
+            map_new_images(scape, "M")
 
 
 class TestTrainAndEmbed:
     def test_train_writes_features_and_a_model(self, scape):
-        model = pipeline.train_encoder(scape, "simclr", epochs=1, **SMALL)
+        model = train_encoder(scape, "simclr", epochs=1, **SMALL)
         assert_allclose(
-            pipeline.features(scape, "simclr")[~np.isnan(pipeline.features(scape, "simclr")[:, 0])],
+            features(scape, "simclr")[~np.isnan(features(scape, "simclr")[:, 0])],
             model.features_.astype(np.float16).astype(np.float32),
         )
-        assert pipeline.map_names(scape) == ["M"]
+        assert map_names(scape) == ["M"]
         with pytest.raises(InputError, match=r"has 'simclr' already \(features_simclr\)"):
-            pipeline.train_encoder(scape, "simclr", epochs=1, **SMALL)
+            train_encoder(scape, "simclr", epochs=1, **SMALL)
         with pytest.raises(InputError, match="method must be one of simclr"):
-            pipeline.train_encoder(scape, "other", method="dino")
-
-    def test_embed_with_a_model_of_the_collection(self, scape):
-        ours = pipeline.features(scape, "M")
-        assert pipeline.embed(scape, "M", "again", device="cpu") == 48
-        assert_allclose(pipeline.features(scape, "again"), ours, atol=1e-2)
-        assert (scape.path / "models" / "again" / "config.json").exists()
-
-    def test_embed_again_under_its_own_name_keeps_the_map(self, scape):
-        coords = pipeline.map_coords(scape, "M")
-        pipeline.embed(scape, "M", device="cpu")
-        assert_array_equal(pipeline.map_coords(scape, "M"), coords)
-
-    def test_embed_with_a_saved_model(self, mapped, scape, tmp_path):
-        shutil.copytree(mapped / "c.scape" / "models" / "M", tmp_path / "elsewhere")
-        pipeline.embed(scape, str(tmp_path / "elsewhere"), device="cpu")
-        assert "features_elsewhere" in scape.columns
-        assert Encoder.load(scape.path / "models" / "elsewhere").architecture.width == 4
-
-    def test_embed_over_a_map_takes_all_of_it(self, mapped, scape, tmp_path):
-        shutil.copytree(mapped / "c.scape" / "models" / "M", tmp_path / "other")
-        with pytest.raises(InputError, match="has 'M' already"):
-            pipeline.embed(scape, str(tmp_path / "other"), "M", device="cpu")
-        pipeline.embed(scape, str(tmp_path / "other"), "M", overwrite=True, device="cpu")
-        assert pipeline.map_names(scape) == []  # its coordinates were those of another network
-
-    def test_no_such_encoder(self, unchanged):
-        with pytest.raises(InputError, match="no encoder 'clip'; there are M, efficientnet_lite0, timm:<name>"):
-            pipeline.embed(unchanged, "clip")
+            train_encoder(scape, "other", method="dino")
 
 
 class TestEvaluate:
     def test_figures(self, unchanged):
-        card, result = pipeline.evaluate_map(unchanged, "M", label="label", device="cpu")
+        card, result = evaluate_map(unchanged, "M", label="label", device="cpu")
         assert result["n"] == 48
         assert result["split"] == {"kind": "stratified", "test_rows": 10, "repeats": 3, "seed": 0}
         for key in ("knn15_accuracy", "knn5_accuracy", "silhouette", "knn15_accuracy_features"):
@@ -267,22 +241,22 @@ class TestEvaluate:
         json.dumps(result, allow_nan=False)
 
     def test_without_labels_there_is_recall(self, unchanged):
-        card, result = pipeline.evaluate_map(unchanged, "M", device="cpu")
+        card, result = evaluate_map(unchanged, "M", device="cpu")
         assert result["knn15_accuracy"] is None
         assert 0 < card.value("15-NN recall", "features in map") <= 1
 
     def test_a_column_of_lists_holds_no_classes(self, scape):
-        ids = pipeline.ids_of(scape)
+        ids = ids_of(scape)
         scape.add_columns(ids, {"findings": [[0, 1]] * len(ids)})
         with pytest.raises(InputError, match=r"column 'findings' holds list.*, and classes are text"):
-            pipeline.evaluate_map(scape, "M", label="findings", device="cpu")
+            evaluate_map(scape, "M", label="findings", device="cpu")
 
     def test_unknown_names(self, unchanged):
         with pytest.raises(InputError, match=r"no column is called 'colour'; there are: .*label"):
-            pipeline.evaluate_map(unchanged, "M", label="colour")
+            evaluate_map(unchanged, "M", label="colour")
         with pytest.raises(InputError, match="no map is called 'N'"):
-            pipeline.evaluate_map(unchanged, "N")
-        with pytest.raises(InputError, match="no features are called 'N'; there are: M"):
-            pipeline.features(unchanged, "N")
+            evaluate_map(unchanged, "N")
+        with pytest.raises(InputError, match=r"no features are called 'N' in .*; there are: M"):
+            features(unchanged, "N")
         with pytest.raises(InputError, match="no run is called 'N'"):
-            pipeline.training_history(unchanged, "N")
+            training_history(unchanged, "N")

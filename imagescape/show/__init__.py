@@ -1,0 +1,1 @@
+"""Pictures and pages: columns of a collection in, files out."""
