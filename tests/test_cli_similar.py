@@ -135,3 +135,9 @@ def test_k_beyond_the_rows_gives_all_and_says_so(run, scape, photos):
     code, out, err = run("search", scape, photos / "kind0" / "00.png", "-k", 99, "--json")
     assert (code, len(json.loads(out))) == (0, 24)
     assert "24 images have features, fewer than the 99 asked for" in err
+
+
+def test_info_says_who_made_the_features(run, scape):
+    (made,) = json.loads(run("info", scape, "--json")[1])["features"]
+    assert (made["name"], made["encoder"], made["dimensions"], made["type"]) == ("dhash64", "dhash64", 8, "uint8")
+    assert "features: dhash64 (8, by dhash64)" in run("info", scape)[1]

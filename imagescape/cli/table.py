@@ -62,17 +62,19 @@ def info(
 
     Example: `imagescape info photos.scape --flagged`
     """
-    from imagescape.collection.results import map_names
+    from imagescape.collection.results import describe_features, map_names
     from imagescape.collection.store import Collection
 
     collection = Collection.open(scape)
-    summary = collection.summary() | {"maps": map_names(collection)}
+    summary = collection.summary() | {"maps": map_names(collection), "features": describe_features(collection)}
     if flagged:
         summary["flagged_rows"] = collection.flagged_rows()
     lines = [f"{summary['rows']} images, {summary['ok']} usable, {summary['flagged']} flagged"]
     lines += [f"  {status}: {count}" for status, count in summary["by_status"].items()]
     lines += ["columns: " + ", ".join(column["name"] for column in summary["columns"])]
     lines += ["maps: " + (", ".join(summary["maps"]) or "none yet")]
+    made = [f"{one['name']} ({one['dimensions']}, by {one['encoder'] or '?'})" for one in summary["features"]]
+    lines += ["features: " + (", ".join(made) or "none yet")]
     lines += [f"{row['status']}\t{row['uri']!r}\t{row['reason']}" for row in summary.get("flagged_rows", ())]
     print_result(summary, as_json, "\n".join(lines))
 

@@ -6,6 +6,7 @@ A result called NAME is in the columns `x_NAME, y_NAME, z_NAME` (or `coords_NAME
 
 import uuid
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -99,6 +100,16 @@ def sign_features(scape: Collection, name: str, identity: Mapping[str, str]) -> 
 def feature_names(scape: Collection) -> list[str]:
     """Names of the features, in the order they were made."""
     return [one.removeprefix("features_") for one in scape.columns if one.startswith("features_")]
+
+
+def describe_features(scape: Collection) -> list[dict[str, Any]]:
+    """What is known of each of the features: name, encoder, version, weights_sha256, dimensions and type."""
+    described = []
+    for name in feature_names(scape):
+        identity, kind = features_identity(scape, name), scape.schema.field(f"features_{name}").type
+        about = {part: identity.get(part, "") for part in ("encoder", "version", "weights_sha256")}
+        described.append({"name": name, **about, "dimensions": kind.list_size, "type": str(kind.value_type)})
+    return described
 
 
 def last_features(scape: Collection) -> str:

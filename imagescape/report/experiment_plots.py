@@ -73,12 +73,13 @@ def draw_k_recall(experiment: Experiment) -> Figure:
         axes.plot(ks, [100 * at[k].value for k in ks], **style[method])
         known = [k for k in ks if at[k].low is not None]
         low, high = ([100 * (getattr(at[k], end) or 0.0) for k in known] for end in ("low", "high"))
-        axes.fill_between(known, low, high, color=style[method]["color"], alpha=0.13, lw=0)
+        if known:
+            axes.fill_between(known, low, high, color=style[method]["color"], alpha=0.13, lw=0)
     tried = sorted({k for trial in experiment.trials for k in trial.retrieval.overall.at})
     _log_ticks(axes, tried)
     axes.set_xlabel("k: results looked through")
     axes.set_ylabel("recall@k: originals among the first k (%)")
-    _legend(figure, axes, has_bands=True)
+    _legend(figure, axes, note="shaded: 95 % interval" if axes.collections else "")
     return figure
 
 
@@ -195,7 +196,7 @@ def _heat_sheet(
         for spine in axes.spines.values():
             spine.set_visible(False)
         for (row, column), value in np.ndenumerate(values):
-            ink = "white" if value < 0.48 else _INK
+            ink = "white" if value < 0.51 else _INK
             axes.text(column, row, _percent(value), ha="center", va="center", fontsize=8.5, color=ink)
     upper.xaxis.tick_top()
     upper.set_xticks(range(len(columns)), lines, fontsize=8.5, color=_INK, linespacing=1.15, parse_math=False)
@@ -243,13 +244,12 @@ def _threads(experiment: Experiment) -> str:
     return f"{experiment.threads} processor core{'s' * (experiment.threads != 1)}"
 
 
-def _legend(figure: Figure, axes: Axes, *, note: str = "", has_bands: bool = False) -> None:
+def _legend(figure: Figure, axes: Axes, *, note: str = "") -> None:
     handles, names = axes.get_legend_handles_labels()
     names = [_broken(name, 34) for name in names]
     legend = figure.legend(handles, names, loc="upper left", bbox_to_anchor=(0.71, 0.88), fontsize=8.5, frameon=False)
     for text in legend.get_texts():
         text.set(parse_math=False, color=_INK)
-    note = "shaded: 95 % interval" if has_bands else note
     if note:
         figure.text(0.72, 0.03, note, fontsize=8, color=_SOFT, va="bottom", linespacing=1.3)
 

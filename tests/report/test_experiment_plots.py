@@ -5,6 +5,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from PIL import Image
 
 from imagescape.errors import InputError
@@ -75,8 +76,8 @@ def sweeps():
 
 def label_boxes(figure):
     figure.canvas.draw()
-    texts = [text for text in figure.findobj(lambda one: hasattr(one, "get_text")) if text.get_text().strip()]
-    return [(text.get_text(), text.get_window_extent()) for text in texts if text.get_visible()]
+    texts = {id(text): text for text in figure.findobj(Text) if text.get_text().strip() and text.get_visible()}
+    return [(text.get_text(), text.get_window_extent()) for text in texts.values()]
 
 
 class TestTimeRecall:
@@ -122,7 +123,7 @@ class TestKRecall:
         bare = replace(one, retrieval=replace(one.retrieval, overall=replace(one.retrieval.overall, at=at)))
         (axes,) = draw_k_recall(experiment(bare)).axes
         assert len(axes.lines) == 1
-        assert not [one for one in axes.collections if len(one.get_paths()[0].vertices) > 4]
+        assert not axes.collections
 
 
 class TestKTime:
@@ -153,8 +154,8 @@ class TestHeatMap:
             "crop  (50)",
             "noise  (50)",
         ]
-        assert lower.images[0].get_array() == pytest.approx(np.array([[0.5, 0.3, 0.1], [1, 0.9, 0.2], [1, 0.9, 0.9]]))
-        assert upper.images[0].get_array() == pytest.approx(np.array([[2.5, 2.1, 1.2]]) / 3)
+        assert lower.images[0].get_array().tolist() == [[0.5, 0.3, 0.1], [1, 0.9, 0.2], [1, 0.9, 0.9]]
+        assert upper.images[0].get_array()[0].tolist() == pytest.approx([2.5 / 3, 2.1 / 3, 1.2 / 3])
         assert [text.get_text() for text in lower.texts][:4] == ["50.0", "30.0", "10.0", "100"]
         assert upper.texts[0].get_text() == "83.3"
         assert upper.get_yticklabels()[0].get_text() == "all queries  (150)"
@@ -186,7 +187,7 @@ class TestHeatMap:
     def test_by_kind(self, sweeps):
         _, lower = draw_heat_map(sweeps, by="kind").axes
         assert len(lower.get_yticklabels()) == 6
-        assert lower.get_yticklabels()[0].get_text() == f"{FAMILIES[2]} 0  (25)"
+        assert lower.get_yticklabels()[0].get_text() == f"{FAMILIES[2]} 1  (25)"
 
     def test_bad_input(self, sweeps):
         with pytest.raises(InputError, match="'family' or 'kind'"):
