@@ -39,6 +39,12 @@ class Comparison(Protocol):
     def at_least(self, queries: Tensor, terms: Tensor, radius: float) -> Tensor:
         """The closeness (m,) that every row within `radius` of a query has, whatever the rounding."""
 
+    def sides(self, rows: Tensor, terms: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Left and right forms (n, p): left[i]·right[j] is a closeness, the same with i and j exchanged.
+
+        None where no product gives one.
+        """
+
 
 def comparison(metric: Metric, center: Float[Tensor, " d"]) -> Comparison:
     """The `metric`; `center` is the mean of the rows, or any point near them."""
@@ -79,6 +85,10 @@ class Euclidean:
         size = squares - 2 * terms.min() + self._center.square().sum()
         return (squares - radius**2) / 2 + moved @ self._center - _SLACK * size
 
+    def sides(self, rows: Tensor, terms: Tensor) -> tuple[Tensor, Tensor]:
+        moved, one = rows - self._center, torch.ones_like(terms)  # -|x - y|² / 2 as one product
+        return torch.column_stack([moved, terms, one]), torch.column_stack([moved, one, terms])
+
 
 class Cosine:
     """1 - cosine, in [0, 2]; a row of zeros has cosine 0 with everything."""
@@ -102,6 +112,10 @@ class Cosine:
     def at_least(self, queries: Tensor, terms: Tensor, radius: float) -> Tensor:
         return queries.new_full((len(queries),), 1 - radius - _SLACK)
 
+    def sides(self, rows: Tensor, terms: Tensor) -> tuple[Tensor, Tensor]:
+        unit = rows * terms[:, None]
+        return unit, unit
+
 
 class InnerProduct:
     """The negative inner product: smaller is closer, and it may be below 0."""
@@ -121,6 +135,9 @@ class InnerProduct:
     def at_least(self, queries: Tensor, terms: Tensor, radius: float) -> Tensor:
         return -radius - _SLACK * torch.linalg.vector_norm(queries, dim=1) * terms.max()
 
+    def sides(self, rows: Tensor, terms: Tensor) -> tuple[Tensor, Tensor]:
+        return rows, rows
+
 
 class Manhattan:
     """L1, the sum of absolute differences."""
@@ -139,6 +156,9 @@ class Manhattan:
 
     def at_least(self, queries: Tensor, terms: Tensor, radius: float) -> Tensor:
         return queries.new_full((len(queries),), -radius * (1 + _SLACK))
+
+    def sides(self, rows: Tensor, terms: Tensor) -> None:
+        return None
 
 
 class JensenShannon:
@@ -169,6 +189,9 @@ class JensenShannon:
     def at_least(self, queries: Tensor, terms: Tensor, radius: float) -> Tensor:
         return _x_log2(queries).sum(dim=-1) + 2 - 2 * radius**2 - 16 * _SLACK
 
+    def sides(self, rows: Tensor, terms: Tensor) -> None:
+        return None
+
 
 class Hamming:
     """The number of bits that differ between rows packed 8 bits a byte."""
@@ -192,6 +215,9 @@ class Hamming:
 
     def at_least(self, queries: Tensor, terms: Tensor, radius: float) -> Tensor:
         return torch.full((len(queries),), -radius, device=queries.device)
+
+    def sides(self, rows: Tensor, terms: Tensor) -> None:
+        return None
 
 
 def _by_pairs(measure: Callable[[Tensor, Tensor], Tensor], queries: Tensor, rows: Tensor, out: Tensor) -> None:

@@ -19,6 +19,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from imagescape.errors import InputError
+from imagescape.evaluate.all_pairs import nearest_of_all
 from imagescape.evaluate.distances import Metric as AnyMetric
 from imagescape.evaluate.distances import comparison
 from imagescape.runtime import resolve_device, worker_count
@@ -93,8 +94,8 @@ def nearest_others(
         InputError: as `nearest`.
     """
     vectors = _matrix(vectors, "vectors")
-    rows = np.arange(len(vectors)) if rows is None else np.asarray(rows, dtype=np.int64)
-    return _search(vectors, vectors[rows], rows, k, metric, device)
+    own = np.arange(len(vectors)) if rows is None else np.asarray(rows, dtype=np.int64)
+    return _search(vectors, vectors if rows is None else vectors[own], own, k, metric, device)
 
 
 def _matrix(values: np.ndarray, name: str) -> np.ndarray:
@@ -120,7 +121,8 @@ def _search(
         return Neighbors(np.empty((0, k), np.int64), np.empty((0, k), np.float32))
     if metric == "euclidean" and corpus.shape[1] <= _TREE_DIMENSIONS:
         return _by_tree(corpus, queries, own, k, min(k + _SPARE, available))
-    return Corpus(np.ascontiguousarray(corpus, np.float32), metric, device=device).nearest(queries, k, own=own)
+    ready = Corpus(np.ascontiguousarray(corpus, np.float32), metric, device=device)
+    return ready.graph(k) if queries is corpus else ready.nearest(queries, k, own=own)
 
 
 def _by_tree(corpus: np.ndarray, queries: np.ndarray, own: np.ndarray | None, k: int, wanted: int) -> Neighbors:
@@ -178,19 +180,40 @@ class Corpus:
             own: The row that each query is and must not find, (m,).
             visible: Which rows may be found, (n,) bool; all when None. Not together with `own`.
         """
-        indices = np.full((len(queries), k), -1, np.int64)
-        distances = np.full((len(queries), k), np.inf, np.float32)
+        neighbors = _none(len(queries), k)
         for here, batch, blocks in self._batches(queries, visible):
-            count = min(k + _SPARE, len(self))
             mine = None if own is None else torch.from_numpy(own[here]).to(self.device)
-            candidates = _candidates(batch, count, blocks, mine)
-            measured = self._measure(batch, candidates)
-            measured, order = measured.sort(dim=1, stable=True)  # candidates ascend: equally near ones stay by row
-            found = candidates.gather(1, order).masked_fill_(measured.isinf(), -1)
-            width = min(k, count)
-            indices[here, :width] = found[:, :width].cpu().numpy()
-            distances[here, :width] = measured[:, :width].cpu().numpy()
-        return Neighbors(indices, distances)
+            self._rank(batch, _candidates(batch, min(k + _SPARE, len(self)), blocks, mine), neighbors, here)
+        return neighbors
+
+    def graph(self, k: int) -> Neighbors:
+        """The k nearest other rows of every row; row -1 at distance inf where there are fewer."""
+        n = len(self)
+        is_product = self._comparison.sides(self._rows_at(slice(0, 1)), self._terms[:1]) is not None
+        if self.device.type != "cpu" or n <= 2 * _BLOCK_QUERIES or not is_product:
+            rows = self._rows.numpy() if self._rows.device.type == "cpu" else self._rows.cpu().numpy()
+            return self.nearest(rows, k, own=np.arange(n))
+
+        def sides(here: slice) -> tuple[Tensor, Tensor]:
+            left_and_right = self._comparison.sides(self._rows_at(here), self._terms[here])
+            assert left_and_right is not None
+            return left_and_right
+
+        candidates = nearest_of_all(sides, n, min(k + _SPARE, n - 1)).sort(dim=1).values
+        neighbors = _none(n, k)
+        for start in range(0, n, _BLOCK_QUERIES):
+            here = slice(start, min(start + _BLOCK_QUERIES, n))
+            self._rank(self._comparison.prepare(self._rows_at(here)), candidates[here], neighbors, here)
+        return neighbors
+
+    def _rank(self, batch: Tensor, candidates: Tensor, neighbors: Neighbors, here: slice) -> None:
+        """Measure the candidates (m, c), which ascend, and write the nearest of them to their place."""
+        measured = self._measure(batch, candidates)
+        measured, order = measured.sort(dim=1, stable=True)  # equally near ones stay by row
+        found = candidates.gather(1, order).masked_fill_(measured.isinf(), -1)
+        width = min(neighbors.indices.shape[1], found.shape[1])
+        neighbors.indices[here, :width] = found[:, :width].cpu().numpy()
+        neighbors.distances[here, :width] = measured[:, :width].cpu().numpy()
 
     def within(
         self, queries: np.ndarray, radius: float, *, visible: np.ndarray | None = None
@@ -245,7 +268,7 @@ class Corpus:
         rows = _BLOCK_ENTRIES // queries
         if self._rows.dtype == torch.float16 or self._rows.device != self.device:
             rows = min(rows, _CONVERTED_BYTES * (1 if queries <= _FEW_QUERIES else 8) // (4 * self._rows.shape[1]))
-        return min(len(self), max(_GROUP, rows // _GROUP * _GROUP))
+        return min(max(1, len(self)), max(_GROUP, rows // _GROUP * _GROUP))
 
     def _rows_at(self, here: slice | Tensor) -> Tensor:
         """Rows as the comparison takes them."""
@@ -260,6 +283,10 @@ class Corpus:
             for some, near in zip(batch.split(step), rows.split(step), strict=True)
         ]
         return torch.cat(parts).masked_fill_(rows < 0, torch.inf)
+
+
+def _none(m: int, k: int) -> Neighbors:
+    return Neighbors(np.full((m, k), -1, np.int64), np.full((m, k), np.inf, np.float32))
 
 
 def _candidates(batch: Tensor, count: int, blocks: Iterator[tuple[Tensor, Tensor]], own: Tensor | None) -> Tensor:

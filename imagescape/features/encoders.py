@@ -12,7 +12,7 @@ from imagescape.learn.encoder import Architecture, Encoder, Preprocessing, pretr
 from imagescape.runtime import Precision, resolve_device
 
 _EXAMPLES = (
-    "efficientnet_lite0 (its weights come with a package), hf:facebook/dinov2-small (of the Hugging Face hub; hf:FOLDER "
+    "efficientnet_lite0 (its weights come with a package), hf:facebook/dinov2-small (of the hub; hf:FOLDER "
     "for one on this disk), timm:resnet50.a1_in1k, torch:moco_v2.pth.tar (weights or a TorchScript in a file), "
     "simclr:FOLDER (that 'imagescape convert' wrote), FOLDER (of a saved model), or a hash such as phash64"
 )

@@ -77,6 +77,14 @@ class Ledger:
         self.alive = np.ones(len(ids), bool) if alive is None else alive
         self._sorted: tuple[np.ndarray, np.ndarray] | None = None
 
+    @classmethod
+    def read(cls, data: Path) -> Self:
+        return cls(np.load(data / "ids.npy"), np.load(data / "alive.npy"))
+
+    def write(self, data: Path) -> None:
+        np.save(data / "ids.npy", self.ids)
+        np.save(data / "alive.npy", self.alive)
+
     def __len__(self) -> int:
         return int(np.count_nonzero(self.alive))
 
@@ -141,23 +149,23 @@ class Engine(ABC):
 
     @classmethod
     @abstractmethod
-    def _read(cls, data: Path, description: dict[str, Any], ledger: Ledger, device: str) -> Self:
+    def _read(cls, data: Path, description: dict[str, Any], device: str) -> Self:
         """What `_write` wrote."""
 
     @abstractmethod
-    def _write(self, data: Path) -> dict[str, Any]:
-        """Write the engine's files; returns what else the description should say."""
+    def _write(self, data: Path) -> None:
+        """Write all files."""
 
     @abstractmethod
-    def _add(self, vectors: np.ndarray) -> None:
+    def _add(self, vectors: np.ndarray, ids: np.ndarray) -> None:
         """Take in vectors after the last position."""
 
     def _remove(self, positions: np.ndarray) -> bool:
         """Take positions out of the storage, so that the later ones move up; or leave them to be hidden: False."""
         return False
 
-    def _compact(self, keep: np.ndarray) -> bool:
-        """When most positions are hidden: store those of the mask anew; or leave it: False."""
+    def _compact(self) -> bool:
+        """When most positions are hidden: store the others anew; or leave it: False."""
         return False
 
     @abstractmethod
@@ -197,8 +205,7 @@ class Engine(ABC):
     def load(cls, data: Path, description: dict[str, Any], *, device: str) -> Self:
         """From a data folder; raises CheckpointError where it does not hold what the description says."""
         try:
-            ledger = Ledger(np.load(data / "ids.npy"), np.load(data / "alive.npy"))
-            index = cls._read(data, description, ledger, device)
+            index = cls._read(data, description, device)
             index._width = description["search_width"]
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             if isinstance(error, InputError):
@@ -242,7 +249,7 @@ class Engine(ABC):
         if present.any():
             raise InputError(f"id {ids[present][0]} is in the index already; delete it first to replace its vector")
         if len(ids):
-            self._add(vectors)
+            self._add(vectors, ids)
             self._ledger.append(ids)
 
     def delete(self, ids: np.ndarray) -> None:
@@ -259,7 +266,7 @@ class Engine(ABC):
             self._ledger.keep(keep)
             return
         self._ledger.hide(positions)
-        if 2 * len(self) < len(self._ledger.ids) and self._compact(self._ledger.alive):
+        if 2 * len(self) < len(self._ledger.ids) and self._compact():
             self._ledger.keep(self._ledger.alive)
 
     def search(self, queries: np.ndarray, k: int, *, among: np.ndarray | None = None) -> Found:
@@ -294,14 +301,7 @@ class Engine(ABC):
         return WithinRadius(offsets, self._ledger.ids[positions[order]], distances[order].astype(np.float32))
 
     def save(self, folder: str | Path) -> None:
-        description = self._description()
-
-        def write(data: Path) -> None:
-            np.save(data / "ids.npy", self._ledger.ids)
-            np.save(data / "alive.npy", self._ledger.alive)
-            description.update(self._write(data))
-
-        write_index(Path(folder), description, write)
+        write_index(Path(folder), self._description(), self._write)
 
     def _description(self) -> dict[str, Any]:
         return {

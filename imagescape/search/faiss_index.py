@@ -79,7 +79,7 @@ class FaissIndex(Engine):
         fn.prepare_training(native, seed)
         if not native.is_trained:
             fn.train(native, index._sample(vectors, seed), engine)
-        index._add(vectors)
+        index._add(vectors, ids)
         index._ledger = Ledger(ids)
         index._can_select = fn.selects(native, index._compared(vectors[:1]))
         return index
@@ -135,7 +135,7 @@ class FaissIndex(Engine):
 
     # -- the work -----------------------------------------------------------------------------------------------------
 
-    def _add(self, vectors: np.ndarray) -> None:
+    def _add(self, vectors: np.ndarray, ids: np.ndarray) -> None:
         self._native = self._writable()
         labels = np.arange(self._next_label, self._next_label + len(vectors))
         for start in range(0, len(vectors), _BLOCK):
@@ -216,19 +216,22 @@ class FaissIndex(Engine):
     def _storage_bytes(self) -> float:
         return float(fn.stored_bytes(self._native) + self._labels.nbytes)
 
-    def _write(self, data: Path) -> dict[str, Any]:
+    def _write(self, data: Path) -> None:
         fn.write(self._native, data / "index.faiss")
         np.save(data / "labels.npy", self._labels)
-        return {"next_label": self._next_label, "can_select": self._can_select}
+        self._ledger.write(data)
+
+    def _description(self) -> dict[str, Any]:
+        return {**super()._description(), "next_label": self._next_label, "can_select": self._can_select}
 
     @classmethod
-    def _read(cls, data: Path, description: dict[str, Any], ledger: Ledger, device: str) -> Self:
+    def _read(cls, data: Path, description: dict[str, Any], device: str) -> Self:
         metric, dimensions = description["metric"], description["dimensions"]
         native = fn.read_mapped(data / "index.faiss", packed=metric == "hamming")
-        index = cls(native, description["engine"], metric, dimensions, ledger)
+        index = cls(native, description["engine"], metric, dimensions, Ledger.read(data))
         index._is_mapped = True
         index._labels = np.load(data / "labels.npy")
         index._next_label, index._can_select = description["next_label"], description["can_select"]
-        if not native.ntotal == len(index._labels) == len(ledger.ids):
-            raise ValueError(f"it stores {native.ntotal} vectors under {len(ledger.ids)} ids")
+        if not native.ntotal == len(index._labels) == len(index._ledger.ids):
+            raise ValueError(f"it stores {native.ntotal} vectors under {len(index._ledger.ids)} ids")
         return index

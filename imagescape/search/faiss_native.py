@@ -15,7 +15,8 @@ from imagescape.errors import InputError, require
 
 EXAMPLES = "'Flat', 'IVF256,Flat', 'HNSW32', 'IVF256,PQ32', 'SQ8', 'OPQ16,IVF64,PQ16'"
 
-_REFINE_FACTOR = 8  # candidates of the first pass for each one that a refining index returns
+_REFINE_FACTOR = 8  # candidates of the first pass for each one that a refining index returns …
+_LEAST_CANDIDATES = 64  # … and the fewest for all
 _FILTERED_QUERIES = 64  # at once, where up to all labels are fetched for each
 
 
@@ -71,7 +72,7 @@ def refuse_other_distances(native: Any, engine: str) -> None:
     for step in _steps(native):
         if not isinstance(step, kept) or getattr(step, "eigen_power", 0) != 0:
             raise InputError(
-                f"the engine '{engine}' changes distances by its {type(step).__name__}; take PCA, OPQ or RR in its place"
+                f"the engine '{engine}' changes distances by {type(step).__name__}; take PCA, OPQ or RR in its place"
             )
 
 
@@ -160,16 +161,17 @@ class Labels:
         self.selector = module().IDSelectorBitmap(np.packbits(mask, bitorder="little"))
 
 
-def parameters(native: Any, width: int | None, labels: Labels | None) -> Any:
+def parameters(native: Any, k: int, width: int | None, labels: Labels | None) -> Any:
     """Search parameters for `native`, wrapped as it is."""
     faiss = module()
     chosen = {} if labels is None else {"sel": labels.selector}
     native = downcast(native)
     if isinstance(native, faiss.IndexPreTransform):
-        return faiss.SearchParametersPreTransform(index_params=parameters(native.index, width, labels))
+        return faiss.SearchParametersPreTransform(index_params=parameters(native.index, k, width, labels))
     if isinstance(native, faiss.IndexRefine):
-        inner = parameters(native.base_index, width, labels)
-        return faiss.IndexRefineSearchParameters(k_factor=_REFINE_FACTOR, base_index_params=inner)
+        inner = parameters(native.base_index, k, width, labels)
+        factor = max(_REFINE_FACTOR, _LEAST_CANDIDATES / k)
+        return faiss.IndexRefineSearchParameters(k_factor=factor, base_index_params=inner)
     if isinstance(native, faiss.IndexIVF | faiss.IndexBinaryIVF):
         return faiss.SearchParametersIVF(nprobe=min(width or 1, native.nlist), **chosen)
     if isinstance(native, faiss.IndexHNSW | faiss.IndexBinaryHNSW):
@@ -180,7 +182,7 @@ def parameters(native: Any, width: int | None, labels: Labels | None) -> Any:
 def selects(native: Any, query: np.ndarray) -> bool:
     """Whether the kind of index can leave labels out by itself; asked by trying."""
     try:
-        native.search(query, 1, params=parameters(native, 1, Labels(np.ones(native.ntotal, bool))))
+        native.search(query, 1, params=parameters(native, 1, 1, Labels(np.ones(native.ntotal, bool))))
     except RuntimeError:
         return False
     return True
@@ -191,11 +193,11 @@ def search(
 ) -> tuple[np.ndarray, np.ndarray]:
     """FAISS's distances and labels (m, k), nearest first, -1 where it found fewer."""
     if labels is None:
-        return native.search(queries, k, params=parameters(native, width, None))
+        return native.search(queries, k, params=parameters(native, k, width, None))
     if width is not None:  # to see as many of those that count as without the others
         width = min(native.ntotal, -(-width * native.ntotal // max(1, labels.count)))
     if can_select:
-        return native.search(queries, k, params=parameters(native, width, labels))
+        return native.search(queries, k, params=parameters(native, k, width, labels))
     parts = [_search_and_filter(native, one, k, width, labels) for one in _slices(queries)]
     distances, found = (np.concatenate(side) for side in zip(*parts, strict=True))
     return distances, found
@@ -224,7 +226,7 @@ def _search_and_filter(
     fetch = k
     while True:
         fetch = min(native.ntotal, 2 * fetch + 16)
-        distances, found = native.search(queries, fetch, params=parameters(native, width, None))
+        distances, found = native.search(queries, fetch, params=parameters(native, fetch, width, None))
         good = (found >= 0) & labels.mask[found]
         if (good.sum(axis=1) >= k).all() or fetch == native.ntotal or (found[:, -1] < 0).all():
             break
@@ -244,7 +246,7 @@ def within(
     if is_packed(native) and is_inverted(native):
         core(native).nprobe, chosen = width, None  # here it takes no parameters
     else:
-        chosen = parameters(native, width, labels if can_select else None)
+        chosen = parameters(native, 1, width, labels if can_select else None)
     limits, distances, found = native.range_search(queries, threshold, params=chosen)
     which = np.repeat(np.arange(len(queries)), np.diff(limits.astype(np.int64)))
     if labels is None or can_select:

@@ -36,7 +36,7 @@ def write_search_page(searcher: Searcher, answers: Answers, path: Path) -> None:
     for number, query in enumerate(queries):
         hits = answers.hits[query]
         ids = numbers_of(np.array([hit.image_id for hit in hits], "U16")).tolist()
-        near = [Neighbor(one, hit.distance, hit.uri) for one, hit in zip(ids, hits, strict=True)]
+        near = [Neighbor(one, hit.distance, _short(hit.uri)) for one, hit in zip(ids, hits, strict=True)]
         shown.append(Answer(number, query, near))
 
     def query_picture(number: int) -> bytes | None:

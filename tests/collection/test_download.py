@@ -156,6 +156,19 @@ def test_bytes_left_by_another_file_do_not_pass(server, tmp_path):
         fetch(tmp_path, published(server.url))
 
 
+def test_a_file_of_another_size_is_not_even_begun(server, tmp_path):
+    with pytest.raises(DownloadError, match=r"it has 3000000 bytes there, 2999999 were expected"):
+        fetch(tmp_path, published(server.url, size_bytes=len(CONTENT) - 1))
+    assert list((tmp_path / "noise").iterdir()) == []
+
+
+def test_more_than_the_published_bytes_are_not_the_file(server, tmp_path):
+    (tmp_path / "noise").mkdir()
+    (tmp_path / "noise" / "data.bin.part").write_bytes(CONTENT + b"more")
+    with pytest.raises(DownloadError, match=r"data\.bin must have 3000000 bytes, got 3000004.*data\.bin\.rejected"):
+        fetch(tmp_path, published(server.url))
+
+
 def test_the_next_server_is_asked_when_one_has_not_got_it(server, tmp_path):
     nowhere = f"http://127.0.0.1:{closed_port()}/data.bin"
     assert fetch(tmp_path, published(nowhere, server.url)).read_bytes() == CONTENT

@@ -30,7 +30,8 @@ def experiment_fixture():
         vector_bytes=8.0,
         retrieval=figures,
     )
-    wide = replace(trial, features="net", engine="IVF4,Flat", metric="inner_product", search_width=4)
+    worse = measure(ids[::-1], distances, np.array([1, 2, -1]), ks=(1, 2))
+    wide = replace(trial, features="net", engine="IVF4,Flat", metric="inner_product", search_width=4, retrieval=worse)
     return Experiment(trials=(trial, wide), database_rows=5, seed=3, machine="a machine", threads=2)
 
 

@@ -14,6 +14,9 @@ A specification:
     step: the global step.
     seed, images, height_px, width_px: random weights, and random 8-bit images, which the network gets in [0, 1].
     classes, projection: outputs of the heads.
+    gain: of the random kernels. 2 keeps the signal of a shallow network alive. A deep one needs 1: with 2 it grows a
+        thousandfold, the softmax of the selective kernels sees logits in the thousands, and rounding alone makes
+        TensorFlow in float32 differ from itself in float64 by a thousandth.
 """
 
 import json
@@ -118,17 +121,13 @@ def network(images, spec):
     return outputs
 
 
-def random_value(variable, rng):
-    """Weights that keep the signal's size over many blocks, as training does, and moving averages far from 0 and 1.
-
-    With larger ones the signal grows a thousandfold, the selective kernels' softmax sees logits in the thousands, and
-    rounding alone makes TensorFlow in float32 differ from itself in float64 by a thousandth.
-    """
+def random_value(variable, gain, rng):
+    """Kernels that give `gain` times the mean square of their inputs, and moving averages far from 0 and 1."""
     shape, name = variable.shape.as_list(), variable.op.name
     if name == "global_step":
         return None
     if name.endswith("kernel"):
-        return rng.normal(0, np.sqrt(1 / np.prod(shape[:-1])), shape)
+        return rng.normal(0, np.sqrt(gain / np.prod(shape[:-1])), shape)
     if name.endswith(("gamma", "moving_variance")):
         return rng.uniform(0.5, 1.5, shape)
     return rng.normal(0, 0.3, shape)
@@ -160,7 +159,7 @@ def write_network(spec, folder):
         step = v1.train.get_or_create_global_step()
         session.run(step.assign(spec["step"]))
         for variable in v1.global_variables():
-            value = random_value(variable, rng)
+            value = random_value(variable, spec["gain"], rng)
             if value is not None:
                 variable.load(value.astype(np.float32), session)
         saver = v1.train.Saver(v1.global_variables())

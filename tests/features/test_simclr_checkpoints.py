@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 
 from imagescape.errors import CheckpointError, InputError
+from imagescape.features import simclr_checkpoints
 from imagescape.features.simclr_checkpoints import convert, load_heads, read_checkpoint, save_heads
 from imagescape.features.simclr_downloads import PUBLISHED, download
 from imagescape.features.tensorflow_bundle import Bundle
@@ -56,7 +57,8 @@ def differences(folder, ema=None, **options):
     """How far our features and heads are from TensorFlow's, as a fraction of the largest value, by output."""
     golden = np.load(folder / "outputs.npz")
     checkpoint = read_checkpoint(folder, ema=ema, **options)
-    copy = "ema" if checkpoint.is_averaged else "raw"
+    copy = "raw" if ema is False or "ema_features" not in golden else "ema"
+    assert checkpoint.is_averaged == (copy == "ema")
     found = outputs(checkpoint, golden["images"])
     assert {f"{copy}_{name}" for name in found} == {name for name in golden if name.startswith(copy)}
     return {name: difference(values, golden[f"{copy}_{name}"]) for name, values in found.items()}
@@ -170,8 +172,6 @@ class FakeBundle(Bundle):
 
 @pytest.mark.parametrize("name", sorted({model for models in PUBLISHED.values() for model in models}))
 def test_every_published_size_is_told_from_its_shapes(name):
-    from imagescape.features import simclr_checkpoints
-
     variables = simclr_checkpoints._Variables(FakeBundle(name), None, verify=False)
     assert simclr_checkpoints._detect(variables).name == name
 
@@ -231,6 +231,9 @@ class TestRefusals:
         deeper = SimCLRArchitecture(blocks=(2, 2, 1), channels=4)
         self.check(V1, "must have 19 layers conv2d, it has 16", architecture=deeper)
         assert read_checkpoint(V1, architecture=SimCLRArchitecture(blocks=(2, 1, 1), channels=4)).step == 939
+
+    def test_a_classifier_must_fit_where_it_is_said_to_stand(self):
+        self.check(V2, r"dense/kernel' in .* must be \(8, 5\), it is \(32, 5\)", classifier_after=3)
 
     def test_other_checkpoints(self, tmp_path):
         other = {"model/layer-0/kernel": np.zeros(1, np.float32), "step": np.zeros(1, np.float32)}
@@ -344,42 +347,42 @@ def resnet50(tmp_path_factory):
         return prefix, pixels, network(views).numpy()
 
 
+@pytest.fixture(scope="module")
+def converted(resnet50, tmp_path_factory):
+    """The folder of its encoder."""
+    folder = tmp_path_factory.mktemp("converted") / "simclr"
+    encoder = convert(resnet50[0], folder, verify=False)
+    assert encoder.architecture.backbone == "simclr:r50_1x_sk0"
+    return folder
+
+
 class TestConvert:
-    def test_is_an_encoder_like_any_other(self, resnet50, tmp_path):
-        prefix, pixels, expected = resnet50
-        encoder = convert(prefix, tmp_path / "simclr", verify=False)
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["simclr"]
-        assert encoder.architecture.backbone == "simclr:r50_1x_sk0"
-        loaded = Encoder.load(tmp_path / "simclr", device="cpu", precision="fp32")
+    def test_is_an_encoder_like_any_other(self, resnet50, converted):
+        _, pixels, expected = resnet50
+        loaded = Encoder.load(converted, device="cpu", precision="fp32")
         assert loaded.name == "simclr"
         features, projections = loaded.encode_pixels(pixels)
         assert difference(features, expected) < TOLERANCE
         assert projections.shape == (2, 0)
         way = loaded.preprocessing
         assert (way.size_px, way.cache_px, way.fit, way.resample) == (224, 256, "crop", "bicubic")
-        config = json.loads((tmp_path / "simclr" / "config.json").read_text())
-        assert config["recipe"] == {
+        counts = {name: n for name, n in loaded.network.state_dict().items() if name.endswith("num_batches_tracked")}
+        assert len(counts) == 53
+        assert not any(counts.values()), "left as memory had it"
+
+    def test_says_where_it_comes_from(self, converted):
+        assert sorted(path.name for path in converted.parent.iterdir()) == ["simclr"]
+        assert json.loads((converted / "config.json").read_text())["recipe"] == {
             "converted_from": "model.ckpt-3754",
             "global_step": 3754,
             "ema": False,
             "classifier_after": 1,
         }
 
-    def test_nothing_is_left_as_memory_had_it(self, resnet50, tmp_path):
-        counts = [
-            values
-            for name, values in convert(resnet50[0], tmp_path / "simclr", verify=False).network.state_dict().items()
-            if name.endswith("num_batches_tracked")
-        ]
-        assert len(counts) == 53
-        assert not any(counts)
-
-    def test_heads_are_kept_beside_it(self, resnet50, tmp_path):
-        prefix, _, expected = resnet50
-        convert(prefix, tmp_path / "simclr", verify=False)
-        heads = load_heads(tmp_path / "simclr")
-        whole = read_checkpoint(prefix, verify=False).heads
-        features = torch.from_numpy(expected)
+    def test_heads_are_kept_beside_it(self, resnet50, converted):
+        heads = load_heads(converted)
+        whole = read_checkpoint(resnet50[0], verify=False).heads
+        features = torch.from_numpy(resnet50[2])
         with torch.inference_mode():
             assert heads.classify(features).shape == (2, 10)
             assert torch.equal(heads.classify(features), whole.classify(features))
@@ -398,12 +401,19 @@ class TestConvert:
             logits = whole.classify(torch.from_numpy(expected))
             assert difference(load_heads(tmp_path / "nl").classify(features).numpy(), logits.numpy()) < TOLERANCE
 
-    def test_a_failed_conversion_leaves_what_was_there(self, resnet50, tmp_path):
-        convert(resnet50[0], tmp_path / "simclr", verify=False)
+    def test_a_failed_conversion_leaves_what_was_there(self, resnet50, converted, monkeypatch):
         with pytest.raises(CheckpointError, match=r"cannot be an encoder: .*got \(2, 1, 1\) blocks of 4 channels"):
-            convert(V1, tmp_path / "simclr")
-        assert Encoder.load(tmp_path / "simclr").architecture.backbone == "simclr:r50_1x_sk0"
-        assert [path.name for path in tmp_path.iterdir()] == ["simclr"]
+            convert(V1, converted)
+
+        def fail(*_):
+            raise OSError("no space left")
+
+        monkeypatch.setattr(simclr_checkpoints, "save_heads", fail)
+        with pytest.raises(OSError, match="no space"):
+            convert(resnet50[0], converted, features_after=1, verify=False)
+        assert Encoder.load(converted).architecture.backbone == "simclr:r50_1x_sk0"
+        assert load_heads(converted).features_after == 0
+        assert [path.name for path in converted.parent.iterdir()] == ["simclr"]
 
     def test_heads_of_any_kind_come_back(self, tmp_path):
         for folder in (V1, V2):
@@ -574,6 +584,7 @@ def test_whole_networks_are_those_of_tensorflow(tmp_path, model, size_px):
         "channels": architecture.channels,
         "selective_kernels": architecture.selective_kernels,
         "seed": 0,
+        "gain": 1,
         "images": 2,
         "height_px": size_px[0],
         "width_px": size_px[1],
@@ -588,6 +599,7 @@ def test_whole_networks_are_those_of_tensorflow(tmp_path, model, size_px):
         found = differences(tmp_path, ema, architecture=None)
         print(f"{model} {size_px} ema={ema}:", ", ".join(f"{name} {value:.1e}" for name, value in found.items()))
         assert max(found.values()) < TOLERANCE, found
+        assert difference(*np.load(tmp_path / "outputs.npz")[f"{'ema' if ema else 'raw'}_features"]) > 100 * TOLERANCE
     assert read_checkpoint(tmp_path).architecture == architecture
     for path in tmp_path.glob("model.ckpt*"):
         path.unlink()  # gigabytes

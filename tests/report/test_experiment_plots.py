@@ -136,6 +136,12 @@ class TestKTime:
         assert bars.get_segments()[0][:, 1].tolist() == pytest.approx([0.5, 2.0])
         assert axes.get_ylim()[0] == 0
 
+    def test_the_width_that_was_tried_with_the_most_k(self):
+        tried = [(1, 1), (4, 1), (4, 5), (4, 10), (16, 5)]
+        (axes,) = draw_k_time(experiment(*(trial("a", (1, 1, 1), width=width, k=k) for width, k in tried))).axes
+        (container,) = axes.containers
+        assert container.lines[0].get_xdata().tolist() == [1, 5, 10]
+
     def test_it_needs_two_k(self):
         with pytest.raises(InputError, match="two or more k"):
             draw_k_time(experiment(trial("a", (1, 1, 1)), trial("b", (1, 1, 1), k=5)))

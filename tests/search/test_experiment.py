@@ -1,7 +1,9 @@
 """Experiments on small clouds: figures against loops, one index a method, widths, times, and what is refused."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -24,7 +26,7 @@ def database():
 
 @pytest.fixture
 def queries(database):
-    """150 altered copies; "near" hardly moves the features and scrambles the hash, "far" the reverse; 30 are foreign."""
+    """150 altered copies: "near" moves the features little and scrambles the hash, "far" the reverse; 30 foreign."""
     rng = np.random.default_rng(1)
     source = rng.integers(0, 200, 150)
     family = np.where(rng.random(150) < 0.5, "near", "far")
@@ -160,7 +162,7 @@ class TestTogether:
 class FakeIndex:
     """Counts what is asked of it; finds the first rows."""
 
-    made: list = []
+    made: ClassVar[list] = []
 
     def __init__(self, vectors, ids, *, engine, metric, device, seed):
         self.known, self.engine, self.metric, self.vector_bytes = ids, engine, metric, 4.0
@@ -255,14 +257,8 @@ class TestBadInput:
             run(database, queries, [])
         with pytest.raises(InputError, match="database must have the features 'dino', got net, hash"):
             run(database, queries, [Setting(features="dino")])
+        bare = replace(queries, columns={"hash": queries.columns["hash"]})
         with pytest.raises(InputError, match="queries must have the features 'net', got hash"):
-            bare = Queries(
-                ids=np.arange(150),
-                columns={"hash": queries.columns["hash"]},
-                truth=queries.truth,
-                families=queries.families,
-                kinds=queries.kinds,
-            )
             run(database, bare, [NET])
         few = Vectors(database.ids[:50], {"net": database.columns["net"][:50]})
         with pytest.raises(InputError, match="originals are not in the database, the first"):
