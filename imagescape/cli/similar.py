@@ -27,6 +27,7 @@ MetricOption = Annotated[
 SearchWidth = Annotated[
     int | None, typer.Option("--search-width", min=1, help="How much an approximate engine looks through (nprobe).")
 ]
+Center = Annotated[bool, typer.Option("--center", help="Measure from the mean of the collection's vectors.")]
 Where = Annotated[str | None, typer.Option("--where", help="Only images that meet this: \"label = 'cat'\".")]
 
 
@@ -68,6 +69,7 @@ def neighbors(
     engine: Engine = "exact",
     metric: MetricOption = None,
     search_width: SearchWidth = None,
+    center: Center = False,
     device: Device = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -86,6 +88,7 @@ def neighbors(
         engine=engine,
         metric=as_metric(metric),
         search_width=search_width,
+        center=center,
         overwrite=overwrite,
         device=device or "auto",
     )
@@ -104,6 +107,7 @@ def search(
     engine: Engine = "exact",
     metric: MetricOption = None,
     search_width: SearchWidth = None,
+    center: Center = False,
     html: Annotated[Path | None, typer.Option("--html", help="Write a page with the pictures, too.")] = None,
     device: Device = None,
     as_json: Json = False,
@@ -121,6 +125,7 @@ def search(
         engine=engine,
         metric=as_metric(metric),
         search_width=search_width,
+        center=center,
         device=device or "auto",
     )
     answers = search_queries(searcher, query, k, where=where)
@@ -188,6 +193,9 @@ def experiment(
     held_out: Annotated[
         float, typer.Option("--held-out", help="Fraction of the originals left out, whose copies match nothing.")
     ] = 0.2,
+    center: Annotated[
+        bool, typer.Option("--center", help="All features of networks measured from their mean, too.")
+    ] = False,
     combined: Annotated[bool, typer.Option("--combined/--no-combined", help="All features together, too.")] = True,
     replot: Annotated[
         Path | None, typer.Option("--replot", metavar="DIR", help="Only draw the plots of earlier results again.")
@@ -222,6 +230,7 @@ def experiment(
         search_widths=None if search_widths is None else _numbers(search_widths, "--search-widths"),
         distractors=[Collection.open(path) for path in distractors or ()],
         held_out=held_out,
+        center=center,
         combined=combined,
         seed=seed or 0,
         device=device or "auto",
@@ -262,7 +271,7 @@ def convert(
         raise InputError("convert needs a CHECKPOINT, or --download MODEL, and not both")
     found = source if download is None else fetch_checkpoint(download, category)
     assert found is not None
-    target = output or Path(download or found.stem)
+    target = output or Path(download or found.absolute().parent.name)
     encoder = convert_checkpoint(found, target, ema=ema)
     print(f"{target}: {encoder.architecture.backbone}, {encoder.out_features} features; --encoder simclr:{target}")
 

@@ -93,6 +93,13 @@ class Vectors:
             yield values
             start += len(batch)
 
+    def mean(self) -> np.ndarray:
+        """(d,) float32, of all images."""
+        total = np.zeros(self.width)
+        for part in self.batches():
+            total += part.sum(axis=0, dtype=np.float64)
+        return (total / len(self)).astype(np.float32)
+
     def values(self) -> np.ndarray:
         """(n, d) in the order of `ids`, as they are stored; errors as `batches`."""
         values = np.empty((len(self), self.width), self.dtype)

@@ -154,7 +154,7 @@ class Bundle:
 
         Args:
             name: One of `names()`.
-            verify: Compare its bytes with the CRC-32C in the index first, at about 3 s a gigabyte.
+            verify: Compare its bytes with the CRC-32C in the index first, at about 4 s a gigabyte.
 
         Raises:
             CheckpointError: no such tensor, its checksum is wrong, or it is sliced or of strings.

@@ -48,6 +48,7 @@ def experiment(
     search_widths: Sequence[int] | None = None,
     distractors: Sequence[Collection] = (),
     held_out: float = 0.2,
+    center: bool = False,
     combined: bool = True,
     seed: int = 0,
     device: str = "auto",
@@ -68,6 +69,7 @@ def experiment(
         distractors: Collections whose images are searched too, and are right for no query.
         held_out: Fraction of the originals that are left out of the search, so that their copies match nothing:
             without such queries precision says little.
+        center: Search by the features of networks once more, measured from the mean of the database: "NAME centred".
         combined: Also combine all features, with calibrated distances, where there are two or more.
         seed: Settles every random choice.
         device: Where networks and exact search run.
@@ -84,9 +86,12 @@ def experiment(
         for other in (queries, *distractors):
             _embed_alike(scape, name, other, device)
     asked, originals = _queries(queries, names)
-    database = _database([scape, *distractors], names, _held_out(originals, held_out, seed))
+    ids, columns = _database([scape, *distractors], names, _held_out(originals, held_out, seed))
+    if center:
+        names = [*names, *_add_centered(columns, asked["columns"])]
+    database = searches.Vectors(ids, columns)
     searched = searches.Queries(
-        **asked, originals=originals, truth=np.where(np.isin(originals, database.ids), originals, NOTHING)
+        **asked, originals=originals, truth=np.where(np.isin(originals, ids), originals, NOTHING)
     )
     single = _settings(database, names, engines, metrics or ("cosine",), ks, search_widths)
     settings: list[Setting | Together] = [*single]
@@ -137,12 +142,25 @@ def _held_out(originals: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     return rng.permutation(every)[: round(fraction * len(every))]
 
 
-def _database(scapes: Sequence[Collection], names: Sequence[str], left_out: np.ndarray) -> searches.Vectors:
+def _add_centered(database: dict[str, np.ndarray], queries: dict[str, np.ndarray]) -> list[str]:
+    """Add to both the features of networks, measured from the database's mean; returns the names of what was added."""
+    added = []
+    for name in [name for name, values in database.items() if values.dtype != np.uint8]:
+        mean = database[name].mean(axis=0, dtype=np.float64).astype(np.float32)
+        for columns in (database, queries):
+            columns[f"{name} centred"] = columns[name].astype(np.float32) - mean
+        added.append(f"{name} centred")
+    return added
+
+
+def _database(
+    scapes: Sequence[Collection], names: Sequence[str], left_out: np.ndarray
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     ids, columns = _common(scapes, names)
     keep = ~np.isin(ids, left_out)
     if not keep.any():
         raise InputError("nothing is left to search among; hold fewer originals out, or give distractors")
-    return searches.Vectors(ids[keep], {name: values[keep] for name, values in columns.items()})
+    return ids[keep], {name: values[keep] for name, values in columns.items()}
 
 
 def _common(scapes: Sequence[Collection], names: Sequence[str]) -> tuple[np.ndarray, dict[str, np.ndarray]]:

@@ -54,6 +54,8 @@ class Searcher:
             once and kept in `indexes/` of the collection.
         metric: None: "hamming" for hashes, else "cosine".
         search_width: How much an approximate engine looks through; None: its own default.
+        center: Measure from the mean of the collection's vectors. What all images share then counts for nothing,
+            which makes angles tell more: networks whose features are all positive see every image in a narrow cone.
         device: Where networks and exact search run.
 
     Raises:
@@ -68,14 +70,18 @@ class Searcher:
         engine: str = "exact",
         metric: Metric | None = None,
         search_width: int | None = None,
+        center: bool = False,
         device: str = "auto",
     ) -> None:
         self.scape, self.name = scape, name or last_features(scape)
         self._vectors = Vectors(scape, self.name)
         self.ids = self._vectors.ids
         self.metric: Metric = metric or ("hamming" if self._vectors.dtype == np.uint8 else "cosine")
+        if center and self.metric == "hamming":
+            raise InputError(f"'{self.name}' are hashes: bits have no mean to measure from; leave the centring out")
         self.device = device
-        self._indexes = self._open(engine)
+        self._center: np.ndarray | None = None
+        self._indexes = self._open(engine, center)
         if search_width is not None:
             self._indexes[0].search_width = search_width
 
@@ -98,7 +104,7 @@ class Searcher:
         Raises:
             InputError: no image meets the condition, the vectors are of another width, or k < 1.
         """
-        return _search_all(self._indexes, queries, k, None if where is None else self._among(where))
+        return self._find(self._moved(queries), k, None if where is None else self._among(where))
 
     def neighbors_of(self, image_ids: Sequence[str], k: int = 10, *, where: str | None = None) -> Found:
         """The k nearest other images to images of the collection itself; errors as `search`.
@@ -112,7 +118,8 @@ class Searcher:
         rows = order[np.minimum(places, len(order) - 1)]
         if (wrong := self.ids[rows] != wanted).any():
             raise InputError(f"no image with features '{self.name}' has the id {image_ids[int(wrong.argmax())]}")
-        found = self.search(self._values[rows], k + 1, where=where)
+        among = None if where is None else self._among(where)
+        found = self._find(self._values[rows], k + 1, among)
         return _without(found, wanted, found.ids.shape[1] - 1)
 
     def graph(self, k: int) -> Found:
@@ -122,7 +129,7 @@ class Searcher:
         with track("neighbors", n) as progress:
             for start in range(0, n, step):
                 rows = slice(start, start + step)
-                found = _search_all(self._indexes, self._values[rows], k + 1, None)
+                found = self._find(self._values[rows], k + 1, None)
                 parts.append(_without(found, self.ids[rows], k))
                 progress.advance(min(step, n - start))
         ids, distances = (np.concatenate([getattr(part, side) for part in parts]) for side in ("ids", "distances"))
@@ -183,9 +190,15 @@ class Searcher:
 
     @cached_property
     def _values(self) -> np.ndarray:
-        return self._vectors.values()
+        return self._moved(self._vectors.values())
 
-    def _open(self, engine: str) -> list[Index]:
+    def _moved(self, values: np.ndarray) -> np.ndarray:
+        return values if self._center is None else values.astype(np.float32) - self._center
+
+    def _find(self, queries: np.ndarray, k: int, among: np.ndarray | None) -> Found:
+        return _search_all(self._indexes, queries, k, among)
+
+    def _open(self, engine: str, center: bool) -> list[Index]:
         """The index over the images; and where it is older than the table, an exact one over the rest."""
 
         def build(rows: np.ndarray | slice, engine: str) -> Index:
@@ -194,8 +207,10 @@ class Searcher:
             )
 
         if engine == "exact":
+            self._center = self._vectors.mean() if center else None
             return [build(slice(None), engine)]
-        folder = self.scape.path / "indexes" / self.name / f"{re.sub('[^A-Za-z0-9]+', '-', engine)}-{self.metric}"
+        called = f"{re.sub('[^A-Za-z0-9]+', '-', engine)}-{self.metric}{'-centered' if center else ''}"
+        folder = self.scape.path / "indexes" / self.name / called
         token, mark = features_identity(self.scape, self.name).get("written", ""), folder / "built.json"
         folder.parent.mkdir(parents=True, exist_ok=True)
         with exclusive(folder.parent / "lock", f"building the index '{engine}'"):
@@ -205,13 +220,16 @@ class Searcher:
                     _log.warning(
                         "features '%s' were made anew since their index was built: building it again", self.name
                     )
+                self._center = self._vectors.mean() if center else None
                 with track(f"build {engine}", len(self)) as progress:
                     index = build(slice(None), engine)
                     progress.advance(len(self))
                 mark.unlink(missing_ok=True)
                 index.save(folder)
-                mark.write_text(json.dumps({"written": token, "engine": engine}), encoding="utf-8")
+                where = None if self._center is None else self._center.tolist()
+                mark.write_text(json.dumps({"written": token, "engine": engine, "center": where}), encoding="utf-8")
                 return [index]
+        self._center = None if built["center"] is None else np.array(built["center"], np.float32)
         index = load_index(folder)
         known = index.ids()
         if len(gone := np.setdiff1d(known, self.ids)):
@@ -240,6 +258,7 @@ def neighbors(
     engine: str = "exact",
     metric: Metric | None = None,
     search_width: int | None = None,
+    center: bool = False,
     overwrite: bool = False,
     device: str = "auto",
 ) -> tuple[str, int, int]:
@@ -256,7 +275,9 @@ def neighbors(
     name = name or last_features(scape)
     if not overwrite and f"neighbors_{name}" in scape.columns:
         raise InputError(f"'{scape.path.name}' has neighbors_{name} already; --overwrite them")
-    searcher = Searcher(scape, name, engine=engine, metric=metric, search_width=search_width, device=device)
+    searcher = Searcher(
+        scape, name, engine=engine, metric=metric, search_width=search_width, center=center, device=device
+    )
     if len(searcher) < 2:
         raise InputError(f"neighbours need two images or more, '{scape.path}' has {len(searcher)} with '{name}'")
     if k < 1:

@@ -17,8 +17,8 @@ from imagescape.search.engine import Ability, Engine, Ledger, Metric
 _BLOCK = 65_536  # vectors that are made float32 at once
 _SAMPLE_A_CENTROID = 256  # more than that, FAISS itself leaves out of training
 _SAMPLE = 65_536  # product quantisers have 256 centroids
-_LARGE_SHARE = 16  # of the inverted lists, one in so many is looked through by default
-_LEAST_LISTS = 8
+_LIST_SHARE = 64  # of the inverted lists, one in so many is looked through by default …
+_LEAST_LISTS = 8  # … and at least so many
 _GRAPH_WIDTH = 128
 _SPARSE = 20  # a graph of which less than one in so many may be found is left aside: it would walk over the others
 _FLOOR = 1e-12  # of a distribution: FAISS takes 0 log 0 for not a number
@@ -94,7 +94,7 @@ class FaissIndex(Engine):
         name = fn.width_name(self._native)
         if name == "nprobe":
             lists = fn.core(self._native).nlist
-            return min(lists, max(_LEAST_LISTS, -(-lists // _LARGE_SHARE)))
+            return min(lists, max(_LEAST_LISTS, -(-lists // _LIST_SHARE)))
         return _GRAPH_WIDTH if name else None
 
     # -- in and out of FAISS's distances ------------------------------------------------------------------------------

@@ -79,6 +79,24 @@ class TestSearch:
         assert ids_of_numbers(found.ids[0, :1])[0] == ids_of(unchanged)[3]
         assert found.distances[0, 0] == 0
 
+    @pytest.mark.parametrize("engine", ["exact", "Flat"])
+    def test_from_the_mean(self, scape, engine):
+        pytest.importorskip("faiss")
+        query = np.random.default_rng(2).random((1, 6), np.float32)
+        values = Vectors(scape, "colours").values().astype(float)
+        around, asked = values - values.mean(axis=0), query[0] - values.mean(axis=0)
+        cosines = around @ asked / np.linalg.norm(around, axis=1) / np.linalg.norm(asked)
+        for _ in range(2):  # built, then read back
+            found = Searcher(scape, "colours", engine=engine, center=True).search(query, 5)
+            assert_array_equal(found.ids[0], Vectors(scape, "colours").ids[np.argsort(-cosines)[:5]])
+            assert_allclose(found.distances[0], 1 - np.sort(cosines)[::-1][:5], atol=1e-5)
+        own = ids_of(scape)[4]
+        nearest = Searcher(scape, "colours", engine=engine, center=True).neighbors_of([own], 1).ids[0, 0]
+        unit = around / np.linalg.norm(around, axis=1, keepdims=True)
+        assert nearest == Vectors(scape, "colours").ids[np.argsort(-(unit @ unit[4]))[1]]
+        with pytest.raises(InputError, match="bits have no mean"):
+            Searcher(scape, "dhash64", center=True)
+
     def test_the_last_features_unless_said(self, unchanged):
         assert Searcher(unchanged).name == "colours"
 

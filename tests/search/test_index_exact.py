@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from imagescape.errors import CheckpointError, InputError
 from imagescape.evaluate import all_pairs, distances, neighbors
@@ -87,6 +89,19 @@ class TestBlocks:
         assert (back != np.arange(count)[:, None]).all()
         np.testing.assert_allclose(found.distances[:, :many], np.sort(truth, axis=1)[:, :many], rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(np.take_along_axis(truth, back, 1), found.distances[:, :many], rtol=1e-5, atol=1e-5)
+
+
+class TestLargest:
+    @given(st.integers(1, 2000), st.integers(1, 40), st.integers(0, 9), st.sampled_from([3, 10**6]))
+    @settings(deadline=None, max_examples=60)
+    def test_is_topk(self, width, count, seed, levels):
+        """Also with many ties, and in lines that are no multiple of the group."""
+        values = torch.randint(levels, (3, width), generator=torch.Generator().manual_seed(seed)).float()
+        found, columns = neighbors._largest(values, count)
+        expected = values.topk(min(count, width), dim=1).values
+        assert (found.sort(dim=1, descending=True).values == expected).all()
+        assert (values.gather(1, columns) == found).all()
+        assert all(len(set(line)) == len(line) for line in columns.tolist())
 
 
 class TestGraph:
