@@ -19,7 +19,7 @@ from collections.abc import Callable
 import faiss
 import numpy as np
 import torch
-from measure import hardware
+from measure import hardware, seconds
 
 from imagescape.evaluate.neighbors import nearest_others
 from imagescape.search.index import build_index
@@ -51,15 +51,8 @@ def clustered(rows: int, dimensions: int, queries: int, seed: int = 0) -> tuple[
     return vectors[:rows], vectors[rows:]
 
 
-def median_seconds(work: Callable[[], object], repeats: int = 3) -> float:
-    """Of `repeats` runs after one to warm up."""
-    work()
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - began)
-    return statistics.median(times)
+def median_seconds(work: Callable[[], object]) -> float:
+    return statistics.median(seconds(work, repeats=3))
 
 
 def approximate(vectors: np.ndarray, queries: np.ndarray, engines: list[str]) -> None:
@@ -75,14 +68,14 @@ def approximate(vectors: np.ndarray, queries: np.ndarray, engines: list[str]) ->
         for width in ENGINES.get(engine, (None,)):
             if width is not None:
                 index.search_width = width
-            seconds = median_seconds(lambda index=index: index.search(queries, K))
+            taken = median_seconds(lambda index=index: index.search(queries, K))
             found = index.search(queries, K).ids
             if engine == "exact":
-                truth, reference = found, seconds
+                truth, reference = found, taken
             recall = np.mean([len(set(a) & set(b)) / K for a, b in zip(found, truth, strict=True)])
             print(
-                f"{engine:16} {width or '':>6} {recall:9.3f} {1e3 * seconds / len(queries):9.3f} "
-                f"{reference / seconds:8.1f} {build_seconds:8.1f} {index.vector_bytes:12.0f}",
+                f"{engine:16} {width or '':>6} {recall:9.3f} {1e3 * taken / len(queries):9.3f} "
+                f"{reference / taken:8.1f} {build_seconds:8.1f} {index.vector_bytes:12.0f}",
                 flush=True,
             )
 
@@ -118,11 +111,10 @@ def graph(rows: int, dimensions: int, k: int) -> None:
             began = time.perf_counter()
             work()
             times[name].append(time.perf_counter() - began)
-    for name, seconds in times.items():
-        ratio = min(times["FAISS Flat"]) / min(seconds)
-        print(
-            f"{name:16} {min(seconds):7.2f} s (all: {', '.join(f'{s:.2f}' for s in seconds)}), {ratio:.2f} x FAISS Flat"
-        )
+    for name, measured in times.items():
+        ratio = min(times["FAISS Flat"]) / min(measured)
+        every = ", ".join(f"{one:.2f}" for one in measured)
+        print(f"{name:16} {min(measured):7.2f} s (all: {every}), {ratio:.2f} x FAISS Flat")
     same = (nearest_others(vectors, k).indices == flat.search(vectors, k + 1)[1][:, 1:]).mean()
     print(f"the same neighbours in the same order: {same:.4%}")
 

@@ -180,7 +180,8 @@ class JensenShannon:
         out.sub_(terms)
 
     def distances(self, queries: Tensor, rows: Tensor) -> Tensor:
-        p, q = queries.double(), self.prepare(rows.double())
+        wide = torch.float32 if rows.device.type == "mps" else torch.float64  # which Metal does not have
+        p, q = queries.to(wide), self.prepare(rows.to(wide))
         total = (p + q).clamp_min_(_TINY)
         lean = (p - q) / total  # p = total (1 + lean) / 2: written so, near-twins keep their digits
         bits = total * (_x_log2(1 + lean) + _x_log2(1 - lean))

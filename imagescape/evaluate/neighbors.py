@@ -158,11 +158,11 @@ class Corpus:
         self._is_packed = rows.dtype == np.uint8
         step = self._block_rows(1)
         blocks = [slice(start, start + step) for start in range(0, len(rows), step)]
-        center = torch.zeros(rows.shape[1], dtype=torch.float64, device=self.device)
+        center = torch.zeros(rows.shape[1], dtype=torch.float64)
         if metric == "euclidean":
             for here in blocks:
-                center += self._rows_at(here).sum(dim=0, dtype=torch.float64) / len(rows)
-        self._comparison = comparison(metric, center.float())
+                center += self._rows_at(here).sum(dim=0).cpu() / len(rows)
+        self._comparison = comparison(metric, center.float().to(self.device))
         terms = [self._comparison.row_terms(self._rows_at(here)) for here in blocks]
         self._terms = torch.cat(terms) if terms else torch.zeros(0, device=self.device)
 
