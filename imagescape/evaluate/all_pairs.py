@@ -19,13 +19,16 @@ _COLUMN_GROUP = 8  # smaller, as its members lie far apart in memory
 Sides = Callable[[slice], tuple[Tensor, Tensor]]
 
 
-def nearest_of_all(sides: Sides, n: int, count: int) -> Int[Tensor, "n c"]:
+def nearest_of_all(
+    sides: Sides, n: int, count: int, advance: Callable[[int], None] = lambda rows: None
+) -> Int[Tensor, "n c"]:
     """The `count` closest other rows of each row, in no order.
 
     Args:
         sides: Left and right forms (b, p) of a slice of the rows; closeness is left[i]·right[j] = left[j]·right[i].
         n: Rows.
         count: At least 1 and at most n - 1.
+        advance: Told how many more rows' worth of the pairs is done; in all n.
     """
     starts = range(0, n, _BLOCK)
     buffer = torch.empty(min(n, _BLOCK) ** 2)
@@ -39,6 +42,7 @@ def nearest_of_all(sides: Sides, n: int, count: int) -> Int[Tensor, "n c"]:
         square = block(i, i).fill_diagonal_(-torch.inf)
         values, columns = square.topk(min(count, len(square)), dim=1, sorted=False)
         best.merge(torch.arange(i, i + len(square)), columns + i, values)
+    reported = 0
     for i in starts:
         for j in starts[i // _BLOCK + 1 :]:
             closeness = block(i, j)
@@ -46,6 +50,10 @@ def nearest_of_all(sides: Sides, n: int, count: int) -> Int[Tensor, "n c"]:
             best.offer(row + i, column + j, closeness[row, column])
             row, column = _above_by_column(closeness, best.bar[j : j + closeness.shape[1]])
             best.offer(column + j, row + i, closeness[row, column])
+        after = n - min(i + _BLOCK, n)  # rows of which some pairs are still to come
+        done = n - round(after * after / n)
+        advance(done - reported)
+        reported = done
     return best.found
 
 

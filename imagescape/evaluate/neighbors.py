@@ -9,7 +9,7 @@ line, in one fast pass; then only the k groups with the largest leaders, which h
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -186,20 +186,27 @@ class Corpus:
             self._rank(batch, _candidates(batch, min(k + _SPARE, len(self)), blocks, mine), neighbors, here)
         return neighbors
 
-    def graph(self, k: int) -> Neighbors:
-        """The k nearest other rows of every row; row -1 at distance inf where there are fewer."""
+    def graph(self, k: int, advance: Callable[[int], None] = lambda rows: None) -> Neighbors:
+        """The k nearest other rows of every row; row -1 at distance inf where there are fewer.
+
+        Args:
+            k: At least 1.
+            advance: Told how many more rows are done, in all as many as there are.
+        """
         n = len(self)
         is_product = self._comparison.sides(self._rows_at(slice(0, 1)), self._terms[:1]) is not None
         if self.device.type != "cpu" or n <= 2 * _BLOCK_QUERIES or not is_product:
             rows = self._rows.numpy() if self._rows.device.type == "cpu" else self._rows.cpu().numpy()
-            return self.nearest(rows, k, own=np.arange(n))
+            found = self.nearest(rows, k, own=np.arange(n))
+            advance(n)
+            return found
 
         def sides(here: slice) -> tuple[Tensor, Tensor]:
             left_and_right = self._comparison.sides(self._rows_at(here), self._terms[here])
             assert left_and_right is not None
             return left_and_right
 
-        candidates = nearest_of_all(sides, n, min(k + _SPARE, n - 1)).sort(dim=1).values
+        candidates = nearest_of_all(sides, n, min(k + _SPARE, n - 1), advance).sort(dim=1).values
         neighbors = _none(n, k)
         for start in range(0, n, _BLOCK_QUERIES):
             here = slice(start, min(start + _BLOCK_QUERIES, n))

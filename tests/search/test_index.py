@@ -22,10 +22,11 @@ ENGINES = [
     ("HNSW16", ("inner_product",), 200, 0.5, EXACT),  # a graph of large inner products has dead ends
     ("SQ8", PRODUCTS, None, 0.95, 0.02),
     ("HNSW16,SQ8", ("euclidean", "cosine"), 200, 0.9, 0.02),
-    ("IVF8,PQ16", PRODUCTS, 8, 0.8, 0.1),
-    ("PQ16", PRODUCTS, None, 0.8, 0.1),
+    ("IVF8,PQ16", PRODUCTS, 8, 0.6, 0.1),
+    ("PQ16", PRODUCTS, None, 0.6, 0.1),
     ("PQ8,RFlat", PRODUCTS, None, 0.95, EXACT),
     ("RR16,IVF4,Flat", PRODUCTS, 4, 1.0, EXACT),
+    ("RR16,HNSW16", ("euclidean", "cosine"), 200, 0.95, EXACT),
     ("PCA16,Flat", ("euclidean",), None, 1.0, EXACT),
     ("binary", ("hamming",), None, 1.0, 0.0),
     ("binary:IVF8", ("hamming",), 8, 1.0, 0.0),
