@@ -21,11 +21,11 @@ from imagescape.collection.results import features_identity, last_features
 from imagescape.collection.store import Collection
 from imagescape.collection.vectors import Places, Vectors, ids_of_numbers, numbers_of
 from imagescape.errors import InputError
-from imagescape.evaluate.neighbors import Corpus
 from imagescape.features.extract import ImageEncoder
 from imagescape.images.decode import Decoded, decode, read_file
 from imagescape.pipeline.embedding import encoder_of
 from imagescape.runtime import track, worker_count
+from imagescape.search.exact import ExactIndex
 from imagescape.search.index import Found, Index, Metric, build_index, load_index
 
 _log = logging.getLogger(__name__)
@@ -128,11 +128,8 @@ class Searcher:
         n, step = len(self), 4096
         parts = []
         with track("neighbors", n) as progress:
-            if len(self._indexes) == 1 and self._indexes[0].engine == "exact":
-                # What i is to j, j is to i: half the work of asking for each image.
-                corpus = Corpus(np.ascontiguousarray(self._values), self.metric, device=self.device)
-                graph = corpus.graph(k, progress.advance)
-                return Found(np.where(graph.indices < 0, -1, self.ids[graph.indices]), graph.distances)
+            if isinstance(self._indexes[0], ExactIndex):  # then it is the only one, just built in this order
+                return self._indexes[0].graph(k, progress.advance)
             for start in range(0, n, step):
                 rows = slice(start, start + step)
                 found = self._find(self._values[rows], k + 1, None)

@@ -1,5 +1,6 @@
 """The exact engine: every vector is compared, in blocks, on the processor or a GPU."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -54,8 +55,12 @@ class ExactIndex(Engine):
         self._hold(self._alive_vectors())
         return True
 
-    def graph(self, k: int) -> Found:
+    def graph(self, k: int, advance: Callable[[int], None] = lambda rows: None) -> Found:
         """The k nearest other vectors of every vector, in the order of `ids()`: half the work of searching for each.
+
+        Args:
+            k: At least 1.
+            advance: Told how many more vectors are done.
 
         Raises:
             InputError: k < 1.
@@ -65,7 +70,7 @@ class ExactIndex(Engine):
         corpus, ids = self._given_corpus, self.ids()
         if self._added or len(ids) < len(self._given):
             corpus = Corpus(self._alive_vectors(), self.metric, device=self._device)
-        found = corpus.graph(k)
+        found = corpus.graph(k, advance)
         return Found(np.where(found.indices < 0, -1, ids[found.indices]), found.distances)
 
     def _alive_vectors(self) -> np.ndarray:
