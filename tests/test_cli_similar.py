@@ -52,12 +52,13 @@ def test_search_prints_nearest_first(run, scape, photos):
     assert [line.split("\t")[1] for line in lines] == [one["image_id"] for one in found]
 
 
-def test_search_of_a_folder_is_by_file(run, scape, photos, tmp_path):
+def test_search_of_a_folder_is_by_file(run, scape, photos, tmp_path, monkeypatch):
     queries = tmp_path / "queries"
     queries.mkdir()
     shutil.copy(photos / "kind0" / "04.png", queries / "a.png")
     (queries / "bad.jpg").write_bytes(b"no image")
-    code, out, err = run("search", scape, queries, "-k", 2, "--json", "--html", tmp_path / "page.html")
+    monkeypatch.chdir(tmp_path / "c.scape")
+    code, out, err = run("search", scape, "../queries", "-k", 2, "--json", "--html", tmp_path / "page.html")
     assert code == 0
     assert list(json.loads(out)) == ["a.png"]
     assert "bad.jpg is left out" in err

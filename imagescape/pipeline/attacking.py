@@ -55,10 +55,14 @@ def attack(
     Raises:
         InputError: an unknown attack, or no image to attack.
     """
+    if output.resolve() == scape.path.resolve():
+        raise InputError("the copies need a collection of their own: name another --output than that of the originals")
     wanted = wanted_rows(scape, where)
     if not len(wanted):
         raise InputError(f"no readable image to attack in '{scape.path}'" + (f' where "{where}"' if where else ""))
     chosen = choose(kinds)
+    if folder is not None:  # files are wanted of every copy; rows that are there are known by their content
+        return ingest(_Altered(scape, wanted, chosen, seed, folder, set()), output)
     there = set(Collection.open(output).read(["uri"])["uri"].to_pylist()) if (output / "scape.json").exists() else set()
     return ingest(_Altered(scape, wanted, chosen, seed, folder, there), output)
 
@@ -123,6 +127,6 @@ class _Altered:
 
     def _write(self, uri: str, image_id: str, one: Attack, data: bytes) -> None:
         assert self._folder is not None
-        path = self._folder / f"{Path(uri).stem[:80]}-{image_id}" / f"{one.name}.png"
+        path = self._folder / f"{Path(uri).stem[:80]}-{image_id}" / f"{one.name}-seed{self._seed}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)

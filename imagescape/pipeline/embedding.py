@@ -20,7 +20,8 @@ from imagescape.collection.results import check_name, columns_of, features_ident
 from imagescape.collection.rows_file import RowsFile
 from imagescape.collection.store import Collection
 from imagescape.errors import CheckpointError, InputError, Interrupted
-from imagescape.features.extract import ImageEncoder, open_image_encoder, same_encoder
+from imagescape.features.extract import ImageEncoder, NetworkEncoder, open_image_encoder, same_encoder
+from imagescape.learn.encoder import Encoder
 from imagescape.runtime import stop_requested, track
 
 _WRITE_BATCHES = 8  # encoded before they are put on disk
@@ -46,7 +47,7 @@ class Embedded:
 
 def embed(
     scape: Collection,
-    encoder: str | ImageEncoder,
+    encoder: str | Encoder | ImageEncoder,
     name: str | None = None,
     *,
     dtype: str = "float16",
@@ -62,7 +63,7 @@ def embed(
 
     Args:
         scape: The collection.
-        encoder: A name, see `features.encoders`, or an encoder.
+        encoder: A name, see `features.encoders`; or an encoder, such as `encoder_from_module` makes.
         name: Of the column; by default the encoder's.
         dtype: Of the column: "float16" or "float32". Hashes are uint8 always.
         overwrite: Replace a column that another encoder wrote, or encode every image anew.
@@ -74,18 +75,19 @@ def embed(
     """
     if dtype not in ("float16", "float32"):
         raise InputError(f"features are stored as float16 or float32, got '{dtype}'")
-    model = (
-        open_image_encoder(encoder, models=scape.path / "models", device=device)
-        if isinstance(encoder, str)
-        else encoder
-    )
+    if isinstance(encoder, str):
+        model = open_image_encoder(encoder, models=scape.path / "models", device=device)
+    else:
+        model = NetworkEncoder(encoder) if isinstance(encoder, Encoder) else encoder
     if name is None:
         called = Path(encoder).name if isinstance(encoder, str) and Path(encoder).is_dir() else model.name
         name = re.sub(r"[^\w-]+", "_", called)
     check_name(name)
     column = f"features_{name}"
     goes_on = same_encoder(features_identity(scape, name), model.identity)
-    if columns_of(scape, name) and not goes_on and not overwrite:
+    # A column without a signature whose work is still there: a run of this encoder was killed between the two.
+    unsigned = not features_identity(scape, name) and _is_under_way(scape, name, model)
+    if columns_of(scape, name) and not (goes_on or overwrite or unsigned):
         raise InputError(
             f"'{scape.path.name}' has '{name}' already ({', '.join(columns_of(scape, name))}), and another encoder "
             "made it; choose another --name or --overwrite it"
@@ -106,8 +108,14 @@ def embed(
     return Embedded(name, encoded, scape.count(f"`{column}` IS NOT NULL"))
 
 
-def encoder_of(scape: Collection, name: str, device: str = "auto") -> ImageEncoder:
+def encoder_of(scape: Collection, name: str, device: str = "auto", *, own: Encoder | None = None) -> ImageEncoder:
     """What made the features `name`, and makes those of queries.
+
+    Args:
+        scape: The collection.
+        name: Of the features.
+        device: Where a network runs.
+        own: The encoder, where it is a module of the user's own.
 
     Raises:
         CheckpointError: the collection does not have it any more, or has another one under its name.
@@ -118,16 +126,21 @@ def encoder_of(scape: Collection, name: str, device: str = "auto") -> ImageEncod
             f"nothing tells what made features '{name}' of '{scape.path}'; "
             f"make them again: imagescape embed {scape.path.name} --name {name} --overwrite"
         )
-    if identity["weights_sha256"] and not (scape.path / "models" / name).is_dir():
+    if own is None and identity["weights_sha256"] and not (scape.path / "models" / name).is_dir():
         raise CheckpointError(
             f"the model of '{name}' is not in {scape.path / 'models'}; put it back, or embed again with --overwrite"
         )
     called = name if identity["weights_sha256"] else identity["encoder"]
-    encoder = open_image_encoder(called, models=scape.path / "models", device=device)
+    encoder: ImageEncoder
+    if own is not None:
+        encoder = NetworkEncoder(own)
+    else:
+        encoder = open_image_encoder(called, models=scape.path / "models", device=device)
     if not same_encoder(identity, encoder.identity):
+        which = "the encoder given" if own is not None else f"the model in '{scape.path / 'models' / name}'"
         raise CheckpointError(
-            f"the model in '{scape.path / 'models' / name}' is not the one that made the features '{name}', and would "
-            "encode queries differently; put that one back, or embed again with --overwrite"
+            f"{which} is not the one that made the features '{name}', and would encode queries differently; "
+            "put that one back, or embed again with --overwrite"
         )
     return encoder
 
@@ -147,9 +160,10 @@ def _encode_all(
     def write() -> None:
         nonlocal rows
         if ids:
-            values = torch.cat([one.cpu() for one in held]).numpy()
+            with np.errstate(over="ignore"):
+                values = torch.cat([one.cpu() for one in held]).numpy().astype(stored)
             _check_finite(values, ids, model.name)
-            done.append(ids, values.astype(stored), rows)
+            done.append(ids, values, rows)
             rows += len(ids)
             ids.clear()
             held.clear()
@@ -181,9 +195,19 @@ def _encode_all(
     return rows
 
 
+def _plan(model: ImageEncoder, stored: np.dtype) -> str:
+    return json.dumps(dict(model.identity) | {"dtype": str(stored)}, sort_keys=True)
+
+
+def _is_under_way(scape: Collection, name: str, model: ImageEncoder) -> bool:
+    mark = scape.path / "cache" / f"embed-{name}" / "plan.json"
+    plan = mark.read_text(encoding="utf-8") if mark.exists() else ""
+    return any(plan == _plan(model, np.dtype(stored)) for stored in ("float16", "float32", "uint8"))
+
+
 def _work_file(folder: Path, model: ImageEncoder, stored: np.dtype) -> RowsFile:
     """The rows encoded so far; none of them if they are of another encoder."""
-    plan = json.dumps(dict(model.identity) | {"dtype": str(stored)}, sort_keys=True)
+    plan = _plan(model, stored)
     mark = folder / "plan.json"
     if folder.exists() and (not mark.exists() or mark.read_text(encoding="utf-8") != plan):
         shutil.rmtree(folder)
@@ -204,8 +228,9 @@ def _check_finite(values: np.ndarray, ids: list[str], encoder: str) -> None:
     bad = ~np.isfinite(values).all(axis=1)
     if bad.any():
         raise InputError(
-            f"encoder '{encoder}' gives values that are not finite for {bad.sum()} of {len(bad)} images, "
-            f"first {ids[int(bad.argmax())]}; its weights or its preprocessing are wrong"
+            f"encoder '{encoder}' gives values that are not finite as {values.dtype} for {bad.sum()} of {len(bad)} "
+            f"images, first {ids[int(bad.argmax())]}; "
+            + ("store them as float32" if values.dtype == np.float16 else "its weights or its preprocessing are wrong")
         )
 
 
@@ -216,8 +241,12 @@ def _write_column(scape: Collection, model: ImageEncoder, name: str, done: RowsF
         still = contains(scape.read(["image_id"])["image_id"].to_numpy().astype("U16"), ids)
         scape.update(ids[still], {column: values[still]})
         return
-    model.save(scape.path / "models" / name)
-    if same_encoder(features_identity(scape, name), model.identity):
+    again = same_encoder(features_identity(scape, name), model.identity)
+    if not (again and (scape.path / "models" / name).is_dir()):  # a model that was trained here keeps its recipe
+        model.save(scape.path / "models" / name)
+    if column in scape.columns:
+        scape.annotate(column, {})  # until the new values are signed, nobody may take them for the old ones
+    if again:
         scape.add_columns(ids, {column: values}, overwrite=True)  # its map stays
     else:
         replace_columns(scape, name, ids, {column: values})

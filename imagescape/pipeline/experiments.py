@@ -1,6 +1,7 @@
 """`experiment`: how well, and how fast, altered copies find their originals."""
 
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -17,7 +18,7 @@ from imagescape.pipeline.embedding import embed, encoder_of
 from imagescape.runtime import seed_for
 from imagescape.search import experiment as searches
 from imagescape.search.experiment import Outcome, Setting, Together, run_experiment
-from imagescape.search.index import Metric
+from imagescape.search.index import Metric, what_it_can
 
 _log = logging.getLogger(__name__)
 
@@ -95,8 +96,8 @@ def experiment(
     )
     single = _settings(database, names, engines, metrics or ("cosine",), ks, search_widths)
     settings: list[Setting | Together] = [*single]
-    if combined and len(names) > 1:
-        first = {one.features: one for one in reversed(single)}
+    first = {one.features: one for one in reversed(single)}
+    if combined and len(names) > 1 and len(first) > 1:
         settings.append(Together(methods=tuple(first[name] for name in names if name in first), k=max(ks)))
     outcome = run_experiment(database, searched, settings, device=device, seed=seed)
     return Measured(outcome, searched, tuple(distractors))
@@ -115,7 +116,9 @@ def _embed_alike(scape: Collection, name: str, other: Collection, device: str) -
             f"'{scape.path.name}'; make them again: imagescape embed {other.path} --encoder "
             f"{scape.path / 'models' / name} --name {name} --overwrite"
         )
-    embed(other, encoder_of(scape, name, device), name)
+    dtype = np.dtype(scape.schema.field(f"features_{name}").type.value_type.to_pandas_dtype())
+    encoder = encoder_of(scape, name, device)
+    embed(other, encoder, name, dtype="float16" if dtype == np.uint8 else str(dtype))
 
 
 def _queries(queries: Collection, names: Sequence[str]) -> tuple[dict, np.ndarray]:
@@ -131,6 +134,9 @@ def _queries(queries: Collection, names: Sequence[str]) -> tuple[dict, np.ndarra
     assert np.array_equal(known[rows], ids)
     table = table.take(np.argsort(numbers)[rows])
     own = table["image_id"].to_pylist()
+    for given in table["original_id"].to_pylist():
+        if given and not re.fullmatch("[0-9a-f]{16}", given):
+            raise InputError(f"original_id must be the image_id (16 hex digits) of an original, or null, got '{given}'")
     originals = [given or mine for given, mine in zip(table["original_id"].to_pylist(), own, strict=True)]
     kinds = [np.array([text or "" for text in table[name].to_pylist()]) for name in ("family", "attack")]
     return {"ids": ids, "columns": columns, "families": kinds[0], "kinds": kinds[1]}, numbers_of(np.array(originals))
@@ -201,7 +207,10 @@ def _settings(
             _log.info("engine '%s' is not for the features '%s'", engine, name)
             continue
         widths = search_widths if search_widths is not None and _is_approximate(engine) else (None,)
-        for metric, width, k in product(("hamming",) if is_hash else metrics, widths, ks):
+        known = what_it_can(engine, database.columns[name].shape[1]).metrics
+        asked: Sequence[Metric] = ("hamming",) if is_hash else metrics
+        wanted = [one for one in asked if one in known and (one == "hamming") == is_hash]
+        for metric, width, k in product(wanted, widths, ks):
             settings.append(Setting(features=name, engine=engine, metric=metric, search_width=width, k=k))
     if not settings:
         raise InputError(f"none of the engines {', '.join(engines)} is for any of the features {', '.join(names)}")

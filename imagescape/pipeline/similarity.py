@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ from imagescape.collection.vectors import Places, Vectors, ids_of_numbers, numbe
 from imagescape.errors import InputError
 from imagescape.features.extract import ImageEncoder
 from imagescape.images.decode import Decoded, decode, read_file
+from imagescape.learn.encoder import Encoder
 from imagescape.pipeline.embedding import encoder_of
 from imagescape.runtime import track, worker_count
 from imagescape.search.exact import ExactIndex
@@ -57,6 +59,7 @@ class Searcher:
         search_width: How much an approximate engine looks through; None: its own default.
         center: Measure from the mean of the collection's vectors. What all images share then counts for nothing,
             which makes angles tell more: networks whose features are all positive see every image in a narrow cone.
+        encoder: What made the features, where that is a module of the user's own, which no folder can bring back.
         device: Where networks and exact search run.
 
     Raises:
@@ -72,8 +75,10 @@ class Searcher:
         metric: Metric | None = None,
         search_width: int | None = None,
         center: bool = False,
+        encoder: Encoder | None = None,
         device: str = "auto",
     ) -> None:
+        self._own_encoder = encoder
         self.scape, self.name = scape, name or last_features(scape)
         self._vectors = Vectors(scape, self.name)
         self.ids = self._vectors.ids
@@ -82,6 +87,7 @@ class Searcher:
             raise InputError(f"'{self.name}' are hashes: bits have no mean to measure from; leave the centring out")
         self.device = device
         self._center: np.ndarray | None = None
+        self._visible: np.ndarray | None = None
         self._indexes = self._open(engine, center)
         if search_width is not None:
             self._indexes[0].search_width = search_width
@@ -92,7 +98,7 @@ class Searcher:
     @cached_property
     def encoder(self) -> ImageEncoder:
         """What made the features, and makes those of queries; see `encoder_of`."""
-        return encoder_of(self.scape, self.name, self.device)
+        return encoder_of(self.scape, self.name, self.device, own=self._own_encoder)
 
     def search(self, queries: np.ndarray, k: int = 10, *, where: str | None = None) -> Found:
         """The k nearest images to each query vector.
@@ -199,7 +205,7 @@ class Searcher:
         return values if self._center is None else values.astype(np.float32) - self._center
 
     def _find(self, queries: np.ndarray, k: int, among: np.ndarray | None) -> Found:
-        return _search_all(self._indexes, queries, k, among)
+        return _search_all(self._indexes, queries, k, self._visible if among is None else among)
 
     def _open(self, engine: str, center: bool) -> list[Index]:
         """The index over the images; and where it is older than the table, an exact one over the rest."""
@@ -235,8 +241,8 @@ class Searcher:
         self._center = None if built["center"] is None else np.array(built["center"], np.float32)
         index = load_index(folder)
         known = index.ids()
-        if len(gone := np.setdiff1d(known, self.ids)):
-            index.delete(gone)
+        # What is gone from the table is not searched among; the index on disk stays as it is, for others use it too.
+        self._visible = self.ids if len(np.setdiff1d(known, self.ids)) else None
         if not len(new := np.flatnonzero(~np.isin(self.ids, known))):
             return [index]
         _log.warning(
@@ -247,7 +253,7 @@ class Searcher:
         return [index, build(new, "exact")]
 
     def _among(self, where: str) -> np.ndarray:
-        among = self._vectors.ids_where(where)
+        among = np.intersect1d(self._vectors.ids_where(where), self.ids)  # not what was added since this was opened
         if not len(among):
             raise InputError(f"no image with features '{self.name}' meets the condition \"{where}\"")
         return among
@@ -332,7 +338,7 @@ def search_queries(searcher: Searcher, query: str, k: int, *, where: str | None 
     is_folder = path.is_dir()
     files = [item.path for item in open_source(path, layout="flat") if item.path is not None] if is_folder else [path]
     vectors, bad = searcher.encode_files(files)
-    names = {file: str(file.relative_to(path.absolute())) if is_folder else query for file in files}
+    names = {file: os.path.relpath(file, os.path.abspath(path)) if is_folder else query for file in files}
     good = [file for file in files if file not in bad]
     if not good:
         raise InputError(f"'{query}' cannot be searched for: {bad[files[0]]}")

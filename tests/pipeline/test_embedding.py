@@ -28,6 +28,7 @@ from imagescape.learn.encoder import Preprocessing
 from imagescape.pipeline import embedding
 from imagescape.pipeline.embedding import embed, encoder_of
 from imagescape.pipeline.maps import map_images
+from imagescape.pipeline.similarity import Searcher
 
 WAY = Preprocessing(size_px=8, cache_px=8, fit="crop", mean=(0, 0, 0), std=(1, 1, 1))
 SMALL = {"backbone": "resnet10", "stem": "strided", "width": 4, "hidden": 16, "batch_size": 8, "device": "cpu"}
@@ -173,6 +174,24 @@ class TestAgain:
         assert_allclose(features(scape, "else_where"), features(scape, "M"), atol=1e-2)
 
 
+class TestModule:
+    def test_a_module_of_the_user_s_own(self, scape, folder):
+        made = encoder().encoder
+        embed(scape, made, dtype="float32")
+        assert_allclose(features(scape, "colours"), expected(*range(10)), atol=1e-6)
+        searcher = Searcher(scape, "colours", encoder=made)
+        hits = searcher.hits(searcher.search(searcher.encode([picture(4)]), 1))
+        assert hits[0][0].uri.endswith("004.png")
+        with pytest.raises(CheckpointError, match="the encoder given is not the one that made"):
+            Searcher(scape, "colours", encoder=encoder(2.0).encoder).encode([picture(4)])
+
+    def test_values_beyond_float16_are_told_before_they_are_stored(self, scape):
+        with pytest.raises(InputError, match=r"not finite as float16 .* store them as float32"):
+            embed(scape, encoder(1e6))
+        embed(scape, encoder(1e6), dtype="float32")
+        assert np.isfinite(features(scape, "colours")).all()
+
+
 class TestIdentity:
     def test_the_encoder_comes_back_as_it_was(self, scape):
         map_images(scape, "M", epochs=(1, 1, 1), seed=0, **SMALL)
@@ -242,6 +261,23 @@ class TestStopped:
         embed(scape, other, dtype="float32")
         assert sum(other.encoder.network.backbone.seen) == 10
         assert_allclose(features(scape, "colours"), expected(*range(10), weight=3.0), atol=1e-6)
+
+    @pytest.mark.parametrize("again", [False, True])
+    def test_killed_between_the_column_and_its_signature(self, scape, monkeypatch, again):
+        if again:
+            embed(scape, encoder(2.0), dtype="float32")
+        monkeypatch.setattr(embedding, "sign_features", lambda *_: (_ for _ in ()).throw(MemoryError))
+        with pytest.raises(MemoryError):
+            embed(scape, encoder(), dtype="float32", overwrite=again)
+        monkeypatch.undo()
+        assert features_identity(scape, "colours") == {}
+        with pytest.raises(InputError, match="another encoder made it"):
+            embed(scape, encoder(5.0), dtype="float32")
+        resumed = encoder()
+        embed(scape, resumed, dtype="float32")
+        assert sum(resumed.encoder.network.backbone.seen) == 0
+        assert_allclose(features(scape, "colours"), expected(*range(10)), atol=1e-6)
+        assert same_encoder(features_identity(scape, "colours"), resumed.identity)
 
     def test_ctrl_c_keeps_what_is_done(self, scape, monkeypatch):
         monkeypatch.setattr(embedding, "_WRITE_BATCHES", 1)

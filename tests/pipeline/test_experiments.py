@@ -12,12 +12,13 @@ from imagescape.collection.ingest import ingest
 from imagescape.collection.results import ids_of
 from imagescape.collection.store import Collection
 from imagescape.collection.vectors import numbers_of
-from imagescape.errors import InputError
+from imagescape.errors import CheckpointError, InputError
 from imagescape.images.decode import decode
 from imagescape.pipeline.attacking import attack
 from imagescape.pipeline.embedding import embed
-from imagescape.pipeline.experiments import experiment
+from imagescape.pipeline.experiments import _settings, experiment
 from imagescape.search.attacks import ATTACKS
+from imagescape.search.experiment import Vectors
 from imagescape.show.searches import plot_experiment, write_experiment
 
 KINDS = ["flip_horizontal", "jpeg_90", "gaussian_noise_0.05"]
@@ -71,7 +72,7 @@ class TestAttack:
             seed = originals[row["original_id"]]
             wanted = ATTACKS[row["attack"]](picture(seed, side=48), seed=3, image_id=row["original_id"])
             assert_array_equal(np.asarray(decode(row["image"]).image), np.asarray(wanted))
-            file = made / "files" / f"{seed:03}-{row['original_id']}" / f"{row['attack']}.png"
+            file = made / "files" / f"{seed:03}-{row['original_id']}" / f"{row['attack']}-seed3.png"
             assert_array_equal(np.asarray(Image.open(file)), np.asarray(wanted))
 
     def test_again_adds_only_what_is_missing(self, made, tmp_path):
@@ -81,7 +82,15 @@ class TestAttack:
         assert attack(scape, tmp_path / "q.scape", ["flip"], seed=1).added == 40
         assert Collection.open(tmp_path / "q.scape").count("status != 'ok'") == 0
 
+    def test_files_of_copies_that_are_there_already(self, made, tmp_path):
+        scape = Collection.open(made / "c.scape")
+        attack(scape, tmp_path / "q.scape", ["flip_vertical"])
+        assert attack(scape, tmp_path / "q.scape", ["flip_vertical"], folder=tmp_path / "files").added == 0
+        assert len(list((tmp_path / "files").rglob("*.png"))) == 20
+
     def test_mistakes(self, scapes, tmp_path):
+        with pytest.raises(InputError, match="need a collection of their own"):
+            attack(scapes[0], scapes[0].path)
         with pytest.raises(InputError, match="a kind of attack must be"):
             attack(scapes[0], tmp_path / "q.scape", ["sharpen"])
         with pytest.raises(InputError, match="no readable image to attack"):
@@ -126,6 +135,40 @@ class TestExperiment:
             )
         )
         assert dict(zip(measured.queries.ids.tolist(), measured.queries.truth.tolist(), strict=True)) == wanted
+
+    def test_engines_and_metrics_are_tried_where_they_fit(self, made, tmp_path):
+        pytest.importorskip("faiss")
+        ingest(made / "images", tmp_path / "c.scape")
+        scape = Collection.open(tmp_path / "c.scape")
+        attack(scape, tmp_path / "q.scape", ["flip"])
+        queries = Collection.open(tmp_path / "q.scape")
+        embed(scape, encoder(), dtype="float32")
+        embed(scape, "dhash64")
+        embed(queries, encoder())
+        (scape.path / "models" / "colours").rename(tmp_path / "gone")
+        with pytest.raises(CheckpointError, match="the model of 'colours' is not in"):
+            experiment(scape, queries)
+        settings = _settings(
+            Vectors(np.arange(40), {"net": np.zeros((40, 8), np.float32), "hash": np.zeros((40, 8), np.uint8)}),
+            *(["net", "hash"], ["SQ8", "exact", "binary"], ["cosine", "manhattan"], [5], [2, 3]),
+        )
+        assert [(one.features, one.engine, one.metric) for one in settings] == [
+            ("net", "SQ8", "cosine"),
+            ("net", "exact", "cosine"),
+            ("net", "exact", "manhattan"),
+            ("hash", "exact", "hamming"),
+            ("hash", "binary", "hamming"),
+        ]
+
+    def test_originals_are_named_by_id(self, scapes, tmp_path):
+        scape, queries, _ = scapes
+        ingest(queries.path.parent / "images", tmp_path / "q.scape")
+        other = Collection.open(tmp_path / "q.scape")
+        embed(other, "dhash64")
+        names = {"original_id": ["cat.jpg"] * 20, "family": ["x"] * 20, "attack": ["x"] * 20}
+        other.add_columns(other.ok_ids(), names)
+        with pytest.raises(InputError, match=r"must be the image_id .* got 'cat.jpg'"):
+            experiment(scape, other, features=["dhash64"])
 
     def test_queries_that_another_encoder_made(self, made, tmp_path):
         ingest(made / "images", tmp_path / "c.scape")
