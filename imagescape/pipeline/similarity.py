@@ -30,6 +30,9 @@ from imagescape.runtime import track, worker_count
 from imagescape.search.exact import ExactIndex
 from imagescape.search.index import Found, Index, Metric, build_index, load_index
 
+# Stored halves are searched as float32 where that is no more than this: nothing is converted for each query again.
+_FLOAT32_BYTES = 2 << 30
+
 _log = logging.getLogger(__name__)
 
 
@@ -199,7 +202,9 @@ class Searcher:
 
     @cached_property
     def _values(self) -> np.ndarray:
-        return self._moved(self._vectors.values())
+        values = self._moved(self._vectors.values())
+        is_half = values.dtype == np.float16 and 2 * values.nbytes <= _FLOAT32_BYTES
+        return values.astype(np.float32) if is_half else values
 
     def _moved(self, values: np.ndarray) -> np.ndarray:
         return values if self._center is None else values.astype(np.float32) - self._center
