@@ -188,6 +188,8 @@ def _encode_all(
             write()
     finally:
         flag(scape, flaws)
+    if fills and not rows:
+        return 0  # what was added since cannot be read any more, and its rows say so now
     if not rows:
         raise InputError(f"none of the images of '{scape.path}' can be read any more; see: imagescape info --flagged")
     _write_column(scape, model, name, done, fills=fills)

@@ -175,8 +175,11 @@ class Engine(ABC):
     def _within(
         self, queries: np.ndarray, radius: float, visible: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Pairs at most `radius` apart, in no order: queries (t,), positions (t,), distances (t,)."""
-        raise NotImplementedError
+        """Pairs at most `radius` apart, in no order: queries (t,), positions (t,), distances (t,).
+
+        Asked only of engines whose `ability` says that they answer it.
+        """
+        raise NotImplementedError(f"{type(self).__name__} says that it answers radius search, and does not")
 
     @abstractmethod
     def _storage_bytes(self) -> float:

@@ -142,6 +142,13 @@ class TestAgain:
         assert_allclose(features(scape, "colours"), expected(*range(12)), atol=1e-6)
         assert embed(scape, encoder()).encoded == 0
 
+    def test_new_images_that_cannot_be_read_any_more_are_flagged_and_no_error(self, scape, folder):
+        embed(scape, encoder())
+        ingest(write(folder, 10), scape.path)
+        (folder / "010.png").unlink()
+        assert embed(scape, encoder()).encoded == 0
+        assert [row["status"] for row in scape.flagged_rows()] == ["vanished"]
+
     def test_the_token_stays_when_rows_are_added_and_goes_when_all_is_made_anew(self, scape, folder):
         embed(scape, encoder())
         token = features_identity(scape, "colours")["written"]
