@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from imagescape.errors import InputError
 
@@ -65,7 +66,7 @@ def draw_training(
         if key == "learning_rate":
             _scale_rates(axes, stages)
         if key == "images_per_second":
-            axes.set_yscale("log")  # a stage of the head alone is tens of times faster
+            _scale_speeds(axes, stages)
     _name_stages(rows[0, 0], stages)
     rows[-1, 0].set_xlabel("step", fontsize=9, color=_INK)
     if title:
@@ -144,6 +145,20 @@ def _scale_rates(axes: Axes, stages: Sequence[_Stage]) -> None:
     if peaks:
         axes.set_yscale("log", nonpositive="mask")
         axes.set_ylim(min(peaks) / 20, max(peaks) * 2)
+
+
+def _scale_speeds(axes: Axes, stages: Sequence[_Stage]) -> None:
+    """Logarithmic, as a stage of the head alone is tens of times faster; in plain numbers, at least one of them."""
+    speeds = np.concatenate([stage.values["images_per_second"] for stage in stages])
+    speeds = speeds[np.isfinite(speeds) & (speeds > 0)]
+    if not len(speeds):
+        return
+    axes.set_yscale("log")
+    axes.set_ylim(speeds.min() / 1.7, speeds.max() * 1.7)  # wider than from 2 to 5, the widest step between ticks
+    is_wide = speeds.max() > 5 * speeds.min()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1,) if is_wide else (1, 2, 5)))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _name_stages(axes: Axes, stages: Sequence[_Stage]) -> None:

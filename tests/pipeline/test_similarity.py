@@ -144,6 +144,13 @@ class TestQueries:
         assert [hit.image_id for hit in answers.hits[own]] == ids_of_numbers(wanted[:5]).tolist()
         assert not answers.is_folder
 
+    def test_by_id_under_a_condition_that_it_does_not_meet_itself(self, unchanged):
+        own = ids_of(unchanged)[9]  # of kind 0
+        found = Searcher(unchanged, "colours").neighbors_of([own], 4, where="label = 'kind 1'")
+        others = numbers_of(np.delete(ids_of(unchanged), np.arange(1, COUNT, 3)))
+        wanted, _ = oracle(unchanged, Vectors(unchanged, "colours").values()[9], leave_out=others)
+        assert_array_equal(found.ids[0], wanted[:4])
+
     def test_twins_of_an_image_are_its_neighbours(self, scape, made, tmp_path):
         copies = tmp_path / "copies"
         copies.mkdir()

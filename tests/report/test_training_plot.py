@@ -1,5 +1,7 @@
 """The picture of a training run: every record at its step, stages one after another."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -55,3 +57,23 @@ class TestDraw:
             draw_training([])
         with pytest.raises(InputError, match="record 2 of the metrics lacks loss"):
             draw_training([record(0, 1, 2.0), {"stage": 0, "step": 2}])
+
+
+@pytest.mark.parametrize("speeds", [(1300, 1310), (1300, 33_000), (400, 1900), (55, 56)])
+def test_speeds_have_plain_numbers_that_do_not_overlap(speeds):
+    records = [
+        {"stage": stage, "step": step, "epoch": 1.0, "loss": 1.0, "learning_rate": 0.1, "images_per_second": speed}
+        for stage, speed in enumerate(speeds, 1)
+        for step in (1, 2)
+    ]
+    figure = draw_training(records, stage_names=["a", "b"])
+    figure.canvas.draw()
+    axes = figure.axes[-1]
+    low, high = axes.get_ylim()
+    ticks = [tick for tick in axes.yaxis.get_majorticklocs() if low <= tick <= high]
+    assert ticks
+    assert all(label.get_text() == "" for label in axes.get_yticklabels(minor=True))
+    labels = [label.get_window_extent() for label in axes.get_yticklabels() if low <= label.get_position()[1] <= high]
+    inside = sorted((box.y0, box.y1) for box in labels)
+    assert len(inside) == len(ticks)
+    assert all(below[1] <= above[0] for below, above in itertools.pairwise(inside))
