@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 from measure import hardware
 
-from imagescape import pipeline
+from imagescape.collection.ingest import ingest
 from imagescape.collection.store import Collection
 from imagescape.evaluate.metrics import knn_accuracy
 from imagescape.evaluate.splits import stratified_split
+from imagescape.pipeline.maps import map_images
 
 
 def accuracy(x: np.ndarray, labels: list[object], splits: int = 3) -> str:
@@ -34,7 +35,7 @@ def main() -> None:
     parser.add_argument("--no-tsne", action="store_true", help="leave t-SNE out (it needs the package openTSNE)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        pipeline.ingest(options.sources, Path(folder) / "cifar.scape")
+        ingest(options.sources, Path(folder) / "cifar.scape")
         scape = Collection.open(Path(folder) / "cifar.scape")
         labels = scape.read(["label"], where="status = 'ok'")["label"].to_pylist()
         print(hardware())
@@ -53,7 +54,7 @@ def main() -> None:
         for seed in range(options.seeds):
             began = time.perf_counter()
             name = f"seed{seed}"
-            model = pipeline.map_images(scape, name, preset=options.preset, minutes=options.minutes, seed=seed)
+            model = map_images(scape, name, preset=options.preset, minutes=options.minutes, seed=seed)
             minutes = (time.perf_counter() - began) / 60
             epochs = "+".join(str(stage.epochs) for stage in model.recipe_.stages)
             rate = statistics.median(line["images_per_second"] for line in model.history_ if line["stage"] == 1)
