@@ -34,7 +34,6 @@ from imagescape.learn.encoder import (
     save_weights,
 )
 from imagescape.learn.heads import Network, straighten
-from imagescape.learn.losses import InfoNCE
 from imagescape.learn.pairs import Augmented, CachedFeatures, Pairs, ReadyPairs
 from imagescape.learn.recipe import Recipe, Stage
 from imagescape.learn.train import Loss, Record, fit, make_fabric, read_metrics, seconds_per_step
@@ -251,7 +250,7 @@ class ContrastiveEstimator:
             if finished is not None and finished.exists():
                 load_weights(network, finished)
                 continue
-            loss = InfoNCE(stage.log_similarity())
+            loss = stage.loss()
             history += _train_stage(recipe, stage, number, encoder, pairs, loss, fabric, record)
             if finished is not None and fabric.is_global_zero:
                 save_weights(network, finished)
@@ -329,7 +328,7 @@ def _fit_to_time(recipe: Recipe, encoder: Encoder, pairs: Pairs, fabric: Fabric)
 
     def epoch_seconds(network: nn.Module, pairs: Pairs, stage: Stage) -> float:
         schedule = recipe.schedule(stage, n)
-        loss = InfoNCE(stage.log_similarity())
+        loss = stage.loss()
         step = seconds_per_step(network, pairs, loss, schedule, fabric=fabric, measure_seconds=measure_seconds)
         return step * (n // (schedule.batch_size * schedule.accumulate))
 

@@ -114,6 +114,7 @@ def info_nce(
     candidates: tuple[Float[Tensor, "m d"], Float[Tensor, "m d"]] | None = None,
     first_row: int = 0,
     block_rows: int | None = None,
+    decoupled: bool = False,
 ) -> Float[Tensor, ""]:
     """Mean cross-entropy, in nats, of picking each sample's other view out of the batch.
 
@@ -131,9 +132,12 @@ def info_nce(
             it, (m, d) each; None: the n images are the batch.
         first_row: Which candidate row is row 0 of this share.
         block_rows: Anchors at a time; None: as many as keep a block within `MAX_DENSE_LOGITS`.
+        decoupled: Whether the positive is left out of what the anchor is compared with, so that a pair that
+            lies close already is pulled as much as any other (Yeh et al. 2022, arXiv:2110.06848).
 
     Returns:
-        A scalar >= 0; it is log(2m - 1) when all rows are equal.
+        A scalar >= 0; it is log(2m - 1) when all rows are equal. Decoupled it is log(2m - 2) then, and may
+        fall below 0.
 
     Raises:
         ValueError: m is below 2, so there is nothing to contrast.
@@ -158,7 +162,7 @@ def info_nce(
         if block_rows is None:
             block_rows = max(1, MAX_DENSE_LOGITS // (2 * m))
         if block_rows >= 2 * n:
-            return _cross_entropy(anchors, others, itself, positive, log_similarity) / (2 * n)
+            return _cross_entropy(anchors, others, itself, positive, log_similarity, decoupled) / (2 * n)
         total = anchors.new_zeros(())
         for rows in torch.arange(2 * n, device=anchors.device).split(block_rows):
             total = total + checkpoint(
@@ -168,6 +172,7 @@ def info_nce(
                 itself[rows],
                 positive[rows],
                 log_similarity,
+                decoupled,
                 use_reentrant=False,
                 preserve_rng_state=False,
             )
@@ -175,14 +180,14 @@ def info_nce(
 
 
 class InfoNCE(nn.Module):
-    """`info_nce` with its kernel, as a module: a learned temperature is then among its parameters."""
+    """`info_nce` with its kernel, as a module: what the kernel learns is then among its parameters."""
 
-    def __init__(self, log_similarity: LogSimilarity) -> None:
+    def __init__(self, log_similarity: LogSimilarity, *, decoupled: bool = False) -> None:
         super().__init__()
-        self.log_similarity = log_similarity
+        self.log_similarity, self.decoupled = log_similarity, decoupled
 
     def forward(self, view_a: Tensor, view_b: Tensor, **shares: Any) -> Float[Tensor, ""]:
-        return info_nce(view_a, view_b, log_similarity=self.log_similarity, **shares)
+        return info_nce(view_a, view_b, log_similarity=self.log_similarity, decoupled=self.decoupled, **shares)
 
 
 def _cross_entropy(
@@ -191,9 +196,13 @@ def _cross_entropy(
     itself: Int[Tensor, " b"],
     positive: Int[Tensor, " b"],
     log_similarity: LogSimilarity,
+    decoupled: bool,
 ) -> Float[Tensor, ""]:
     logits = log_similarity(anchors, others).scatter(1, itself[:, None], -torch.inf)
-    return F.cross_entropy(logits, positive, reduction="sum")
+    if not decoupled:
+        return F.cross_entropy(logits, positive, reduction="sum")
+    negatives = logits.scatter(1, positive[:, None], -torch.inf)
+    return (negatives.logsumexp(1) - logits.gather(1, positive[:, None]).squeeze(1)).sum()
 
 
 def _at_least_float32(rows: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import nn
 from imagescape.errors import InputError
 from imagescape.learn.augment import AUGMENTS, Augment
 from imagescape.learn.backbones import STEMS
-from imagescape.learn.losses import LogSimilarity, kernel
+from imagescape.learn.losses import InfoNCE, LogSimilarity, kernel
 from imagescape.learn.optim import Schedule
 from imagescape.runtime import Precision
 
@@ -38,6 +38,7 @@ class Stage:
         temperature: Of the kernel; None: the kernel's own (.5 for cosine, 1 for the others).
         learn_temperature: Whether training changes it.
         dof: Degrees of freedom of "student_t"; None: 1, which is "cauchy".
+        decoupled: Whether the loss leaves the positive out of what an anchor is compared with.
         learning_rate: For a batch of 256; it grows in proportion with the batch.
         warmup_epochs: Linear, counted in steps; at most a quarter of the stage.
         decay: "cosine", "linear" or "constant".
@@ -51,6 +52,7 @@ class Stage:
     temperature: float | None = None
     learn_temperature: bool = False
     dof: float | None = None
+    decoupled: bool = False
     learning_rate: float = 0.03
     warmup_epochs: float = 0
     decay: Literal["cosine", "linear", "constant"] = "cosine"
@@ -65,6 +67,9 @@ class Stage:
         self.log_similarity()  # says what is wrong with kernel, temperature or dof
         if self.trains not in ("all", "projector", "readout"):
             raise InputError(f"a stage trains 'all', 'projector' or 'readout', got '{self.trains}'")
+
+    def loss(self) -> InfoNCE:
+        return InfoNCE(self.log_similarity(), decoupled=self.decoupled)
 
     def log_similarity(self) -> LogSimilarity:
         return kernel(self.kernel, temperature=self.temperature, learn_temperature=self.learn_temperature, dof=self.dof)

@@ -263,6 +263,15 @@ class TestSettings:
             (temperature,) = (tensor.exp().item() for key, tensor in state.items() if key.endswith("log_temperature"))
             assert (abs(temperature - 0.4) > 1e-5) == (name == "learned")
 
+    def test_a_decoupled_stage_is_trained_so(self, images):
+        """From the same start, the first step's loss lacks the positive's share."""
+        stage = {"epochs": 1, "dimension": 8, "kernel": "cosine"}
+        coupled, decoupled = (
+            TSimCNE(stages=(Stage(**stage, decoupled=choice),), **SMALL).fit(images).history_[0]["loss"]
+            for choice in (False, True)
+        )
+        assert decoupled < coupled - 0.01
+
     @pytest.mark.parametrize(
         ("settings", "message"),
         [

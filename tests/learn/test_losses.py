@@ -29,14 +29,15 @@ ALL = {
 }
 
 
-def info_nce_by_loops(a, b, log_similarity):
-    """Algorithm 1 of arXiv:2002.05709, one anchor at a time."""
+def info_nce_by_loops(a, b, log_similarity, decoupled=False):
+    """Algorithm 1 of arXiv:2002.05709, one anchor at a time; decoupled, equation 6 of arXiv:2110.06848."""
     rows, n = torch.cat([a, b]), len(a)
-    s = log_similarity(rows, rows).exp()
+    s = log_similarity(rows, rows).exp().numpy()
     total = 0.0
     for i in range(2 * n):
-        positive = s[i, (i + n) % (2 * n)]
-        total -= math.log(positive / sum(s[i, k] for k in range(2 * n) if k != i))
+        partner = (i + n) % (2 * n)
+        left_out = (i, partner) if decoupled else (i,)
+        total -= np.log(s[i, partner] / sum(s[i, k] for k in range(2 * n) if k not in left_out))
     return torch.tensor(total / (2 * n), dtype=a.dtype)
 
 
@@ -51,6 +52,10 @@ class TestInfoNCE:
     def test_matches_the_paper_written_as_loops(self, views, log_similarity):
         assert_close(info_nce(*views, log_similarity=log_similarity), info_nce_by_loops(*views, log_similarity))
 
+    def test_decoupled_matches_the_paper_written_as_loops(self, views, log_similarity):
+        expected = info_nce_by_loops(*views, log_similarity, decoupled=True)
+        assert_close(info_nce(*views, log_similarity=log_similarity, decoupled=True), expected)
+
     def test_is_log_2n_minus_1_when_all_rows_are_equal(self, log_similarity):
         z = torch.ones(4, 3)
         assert_close(info_nce(z, z, log_similarity=log_similarity), torch.tensor(math.log(7)))
@@ -64,28 +69,51 @@ class TestInfoNCE:
         whole = info_nce(a, a, log_similarity=log_similarity)
         assert whole < info_nce(a, a.roll(1, 0), log_similarity=log_similarity)
 
-    def test_gradient_is_the_numerical_one(self, views, log_similarity):
+    @pytest.mark.parametrize("decoupled", [False, True])
+    def test_gradient_is_the_numerical_one(self, views, log_similarity, decoupled):
         a, b = (v.requires_grad_() for v in views)
-        assert torch.autograd.gradcheck(partial(info_nce, log_similarity=log_similarity), (a, b))
+        assert torch.autograd.gradcheck(partial(info_nce, log_similarity=log_similarity, decoupled=decoupled), (a, b))
 
+    @pytest.mark.parametrize("decoupled", [False, True])
     @pytest.mark.parametrize("block_rows", [1, 5, 12, 100])
-    def test_blocks_of_rows_change_neither_value_nor_gradient(self, views, log_similarity, block_rows):
+    def test_blocks_of_rows_change_neither_value_nor_gradient(self, views, log_similarity, block_rows, decoupled):
         gradients, values = [], []
         for block in (None, block_rows):
             a, b = (v.clone().requires_grad_() for v in views)
-            value = info_nce(a, b, log_similarity=log_similarity, block_rows=block)
+            value = info_nce(a, b, log_similarity=log_similarity, block_rows=block, decoupled=decoupled)
             gradients.append(torch.autograd.grad(value, (a, b)))
             values.append(value)
         assert_close(values[0], values[1])
         assert_close(gradients[0], gradients[1])
 
-    def test_shares_of_a_batch_add_up_to_the_whole(self, views, log_similarity):
+    @pytest.mark.parametrize("decoupled", [False, True])
+    def test_shares_of_a_batch_add_up_to_the_whole(self, views, log_similarity, decoupled):
         a, b = views
+        loss = partial(info_nce, log_similarity=log_similarity, decoupled=decoupled)
         shares = [
-            info_nce(a[rows], b[rows], log_similarity=log_similarity, candidates=(a, b), first_row=rows.start)
+            loss(a[rows], b[rows], candidates=(a, b), first_row=rows.start)
             for rows in (slice(0, 2), slice(2, 4), slice(4, 6))
         ]
-        assert_close(torch.stack(shares).mean(), info_nce(a, b, log_similarity=log_similarity))
+        assert_close(torch.stack(shares).mean(), loss(a, b))
+
+
+def test_decoupled_at_points_worked_by_hand():
+    """Two images, both views of each in one place, a distance of 2 apart: two negatives of similarity 1/5 each."""
+    z = torch.tensor([[0.0, 0.0], [2.0, 0.0]])
+    assert_close(info_nce(z, z, log_similarity=cauchy, decoupled=True), torch.tensor(math.log(2 / 5)))
+    assert_close(info_nce(z, z, log_similarity=cauchy), torch.tensor(math.log(1 + 2 / 5)))
+
+
+def test_decoupled_pulls_a_close_pair_where_the_coupled_loss_has_all_but_let_go():
+    """The coupled loss multiplies the whole gradient by 1 - p(positive)."""
+    a, b = torch.tensor([[1.0, 0.1], [-1.0, 0.0]]), torch.tensor([[1.0, -0.1], [-1.0, 0.2]])
+    pulls = []
+    for decoupled in (True, False):
+        one = a.clone().requires_grad_()
+        kernel_of_one = partial(cosine, temperature=0.05)
+        info_nce(one, b, log_similarity=kernel_of_one, decoupled=decoupled).backward()
+        pulls.append(one.grad.norm())
+    assert pulls[0] > 1e3 * pulls[1]
 
 
 def largest_tensor_saved(n, block_rows):
