@@ -5,6 +5,7 @@ similarities so that the loss can stay in log space, and always compute in at le
 a trained map spans hundreds of units, and under half precision squared distances overflow.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -56,54 +57,102 @@ def squared_distances(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> Float
     return torch.addmm(a.square().sum(1, keepdim=True) + b.square().sum(1), a, b.T, alpha=-2).clamp_min(0)
 
 
-class Tempered(nn.Module):
-    """A kernel whose log similarity is divided by a temperature, fixed or learned with the network.
+class Setting(nn.Module):
+    """A number above 0 of a kernel: it stays, is learned with the network, or is led from one value to another.
 
-    The logarithm of the temperature is what is learned, so it stays positive
-    (Radford et al. 2021, arXiv:2103.00020).
+    Its logarithm is what is learned or led, so it stays positive (Radford et al. 2021, arXiv:2103.00020).
 
     Args:
-        log_similarity: The kernel, at temperature 1.
-        temperature: Where it starts, > 0.
+        name: What messages call it.
+        start: Where it starts, > 0.
+        final: Where it ends when `at` is told how far training is; None: where it started.
         learnable: Whether training changes it.
     """
 
-    def __init__(self, log_similarity: LogSimilarity, temperature: float = 0.5, *, learnable: bool = False) -> None:
+    def __init__(self, name: str, start: float, *, final: float | None = None, learnable: bool = False) -> None:
         super().__init__()
-        if temperature <= 0:
-            raise InputError(f"temperature must be above 0, got {temperature}")
+        for value in (start, start if final is None else final):
+            if not 0 < value < math.inf:
+                raise InputError(f"{name} must be above 0 and finite, got {value}")
+        if learnable and final is not None:
+            raise InputError(f"{name} is either learned or led to a final value, got both: leave one out")
+        self._ends = None if final is None else (math.log(start), math.log(final))
+        self.logarithm = nn.Parameter(torch.tensor(math.log(start)), requires_grad=learnable)
+
+    @torch.no_grad()
+    def at(self, progress: float) -> None:
+        """Take the value of this part of the way, 0 … 1."""
+        if self._ends is not None:
+            self.logarithm.fill_(self._ends[0] + progress * (self._ends[1] - self._ends[0]))
+
+    def forward(self) -> Float[Tensor, ""]:
+        return self.logarithm.exp()
+
+
+class Tempered(nn.Module):
+    """A kernel whose log similarity is divided by a temperature; its `options` are those of `Setting`."""
+
+    def __init__(self, log_similarity: LogSimilarity, temperature: float = 0.5, **options: Any) -> None:
+        super().__init__()
         self.log_similarity = log_similarity
-        self.log_temperature = nn.Parameter(torch.tensor(temperature).log(), requires_grad=learnable)
+        self.temperature = Setting("temperature", temperature, **options)
 
     def forward(self, a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
-        return self.log_similarity(a, b) / self.log_temperature.exp()
+        return self.log_similarity(a, b) / self.temperature()
+
+
+class StudentT(nn.Module):
+    """`student_t` whose degrees of freedom may be learned or led; its `options` are those of `Setting`."""
+
+    def __init__(self, dof: float = 1.0, **options: Any) -> None:
+        super().__init__()
+        self.dof = Setting("dof", dof, **options)
+
+    def forward(self, a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
+        return student_t(a, b, dof=self.dof())
 
 
 KERNELS: dict[str, LogSimilarity] = {"cosine": cosine, "cauchy": cauchy, "student_t": student_t, "gaussian": gaussian}
 
 
 def kernel(
-    name: str, *, temperature: float | None = None, learn_temperature: bool = False, dof: float | None = None
+    name: str,
+    *,
+    temperature: float | None = None,
+    final_temperature: float | None = None,
+    learn_temperature: bool = False,
+    dof: float | None = None,
+    final_dof: float | None = None,
+    learn_dof: bool = False,
 ) -> LogSimilarity:
-    """The kernel called `name`, at `temperature` (None: the kernel's own); `dof` are Student's degrees of freedom.
+    """The kernel called `name`, its temperature and, for "student_t", its degrees of freedom as `Setting` has them.
+
+    Args:
+        name: One of `KERNELS`.
+        temperature: Where it starts; None: the kernel's own, .5 for cosine and 1 for the others.
+        final_temperature: Where it ends, or None.
+        learn_temperature: Whether training changes it.
+        dof: Where Student's degrees of freedom start; None: 1.
+        final_dof: Where they end, or None.
+        learn_dof: Whether training changes them.
 
     Raises:
-        InputError: no kernel of that name, or `dof` for another kernel than "student_t".
+        InputError: no kernel of that name, a number that is not above 0, one that is both learned and led, or
+            degrees of freedom for another kernel than "student_t".
     """
     if name not in KERNELS:
         raise InputError(f"kernel must be one of {', '.join(KERNELS)}, got '{name}'")
-    if temperature is not None and not temperature > 0:
-        raise InputError(f"temperature must be above 0, got {temperature}")
-    if dof is not None and (name != "student_t" or not dof > 0):
-        raise InputError(f"dof is for the kernel student_t and above 0, got dof {dof} for '{name}'")
-    log_similarity = KERNELS[name] if dof is None else partial(student_t, dof=dof)
+    log_similarity = KERNELS[name]
+    if name == "student_t":
+        log_similarity = StudentT(1.0 if dof is None else dof, final=final_dof, learnable=learn_dof)
+    elif dof is not None or final_dof is not None or learn_dof:
+        raise InputError(f"dof, final_dof and learn_dof are for the kernel student_t, got one for '{name}'")
     if name == "cosine":
-        if learn_temperature:
-            return Tempered(partial(cosine, temperature=1.0), temperature or 0.5, learnable=True)
-        return partial(cosine, temperature=0.5 if temperature is None else temperature)
-    if temperature is None and not learn_temperature:
+        log_similarity, temperature = partial(cosine, temperature=1.0), 0.5 if temperature is None else temperature
+    if temperature is None and final_temperature is None and not learn_temperature:
         return log_similarity
-    return Tempered(log_similarity, 1.0 if temperature is None else temperature, learnable=learn_temperature)
+    start = 1.0 if temperature is None else temperature
+    return Tempered(log_similarity, start, final=final_temperature, learnable=learn_temperature)
 
 
 def info_nce(
@@ -185,6 +234,12 @@ class InfoNCE(nn.Module):
     def __init__(self, log_similarity: LogSimilarity, *, decoupled: bool = False) -> None:
         super().__init__()
         self.log_similarity, self.decoupled = log_similarity, decoupled
+
+    def at(self, progress: float) -> None:
+        """Lead what the kernel changes along its way to this part of it, 0 … 1."""
+        for module in self.modules():
+            if isinstance(module, Setting):
+                module.at(progress)
 
     def forward(self, view_a: Tensor, view_b: Tensor, **shares: Any) -> Float[Tensor, ""]:
         return info_nce(view_a, view_b, log_similarity=self.log_similarity, decoupled=self.decoupled, **shares)

@@ -10,7 +10,7 @@ from torch import nn
 from imagescape.errors import InputError
 from imagescape.learn.augment import AUGMENTS, Augment
 from imagescape.learn.backbones import STEMS
-from imagescape.learn.losses import InfoNCE, LogSimilarity, kernel
+from imagescape.learn.losses import InfoNCE, kernel
 from imagescape.learn.optim import Schedule
 from imagescape.runtime import Precision
 
@@ -36,8 +36,9 @@ class Stage:
             out; else with small ones, so that it unfolds from the middle.
         kernel: "cauchy", "cosine", "student_t" or "gaussian".
         temperature: Of the kernel; None: the kernel's own (.5 for cosine, 1 for the others).
+        final_temperature: Where it is at the end of the stage, led there in equal ratios a step; None: it stays.
         learn_temperature: Whether training changes it.
-        dof: Degrees of freedom of "student_t"; None: 1, which is "cauchy".
+        dof, final_dof, learn_dof: The same of the degrees of freedom of "student_t"; None: 1, which is "cauchy".
         decoupled: Whether the loss leaves the positive out of what an anchor is compared with.
         learning_rate: For a batch of 256; it grows in proportion with the batch.
         warmup_epochs: Linear, counted in steps; at most a quarter of the stage.
@@ -50,8 +51,11 @@ class Stage:
     dimension: int
     kernel: str = "cauchy"
     temperature: float | None = None
+    final_temperature: float | None = None
     learn_temperature: bool = False
     dof: float | None = None
+    final_dof: float | None = None
+    learn_dof: bool = False
     decoupled: bool = False
     learning_rate: float = 0.03
     warmup_epochs: float = 0
@@ -64,15 +68,21 @@ class Stage:
             raise InputError(f"a stage needs at least 1 epoch, got {self.epochs}")
         if self.dimension < 1:
             raise InputError(f"a stage needs at least 1 dimension, got {self.dimension}")
-        self.log_similarity()  # says what is wrong with kernel, temperature or dof
+        self.loss()  # says what is wrong with kernel, temperature or dof
         if self.trains not in ("all", "projector", "readout"):
             raise InputError(f"a stage trains 'all', 'projector' or 'readout', got '{self.trains}'")
 
     def loss(self) -> InfoNCE:
-        return InfoNCE(self.log_similarity(), decoupled=self.decoupled)
-
-    def log_similarity(self) -> LogSimilarity:
-        return kernel(self.kernel, temperature=self.temperature, learn_temperature=self.learn_temperature, dof=self.dof)
+        log_similarity = kernel(
+            self.kernel,
+            temperature=self.temperature,
+            final_temperature=self.final_temperature,
+            learn_temperature=self.learn_temperature,
+            dof=self.dof,
+            final_dof=self.final_dof,
+            learn_dof=self.learn_dof,
+        )
+        return InfoNCE(log_similarity, decoupled=self.decoupled)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -184,7 +184,9 @@ def fit(
             gradient stay as they are.
         pairs: Items and how two views of them are made.
         loss: `loss(a, b)` of both views' projections, a scalar; trained too when it is a module
-            with parameters. Over several devices it is also given `candidates` and `first_row`.
+            with parameters. Over several devices it is also given `candidates` and `first_row`. If it
+            has a method `at`, that is told before each step how far training is: 0 at the first step,
+            1 at the last.
         schedule: Epochs, batch, rates, optimizer.
         fabric: Device and precision, from `make_fabric`.
         seed: Together with `stage` it settles every random choice.
@@ -230,6 +232,8 @@ def fit(
         for step in range(first_step, batches.total_steps):
             for group in optimizer.param_groups:
                 group["lr"] = schedule.rate_at(step, batches.steps_per_epoch)
+            if hasattr(loss, "at"):
+                loss.at(step / max(1, batches.total_steps - 1))
             total += _update(step_objective, optimizer, pairs, batches, schedule.clip_gradient, step, fabric)
             unlogged += 1
             if (step + 1) % log_steps == 0 or step + 1 == batches.total_steps:

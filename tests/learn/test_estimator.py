@@ -255,13 +255,22 @@ class TestSettings:
         loaded = TSimCNE.load(tmp_path / "model", device="cpu")
         assert_array_equal(loaded.transform(images), model.transform(images))
 
-    def test_a_learned_temperature_is_trained(self, images, tmp_path):
-        stage = Stage(epochs=3, dimension=8, kernel="cosine", temperature=0.4, learn_temperature=True)
-        for name, chosen in (("learned", stage), ("fixed", Stage(epochs=3, dimension=8, temperature=0.4))):
-            TSimCNE(stages=(chosen,), **SMALL).fit(images, run_folder=tmp_path / name)
-            state = torch.load(tmp_path / name / "checkpoint.pt", weights_only=True)["model"]
-            (temperature,) = (tensor.exp().item() for key, tensor in state.items() if key.endswith("log_temperature"))
-            assert (abs(temperature - 0.4) > 1e-5) == (name == "learned")
+    @pytest.mark.parametrize(
+        ("changes", "name", "end"),
+        [
+            ({"kernel": "cosine", "temperature": 0.4, "learn_temperature": True}, "temperature", "elsewhere"),
+            ({"kernel": "cauchy", "temperature": 0.4}, "temperature", 0.4),
+            ({"kernel": "gaussian", "temperature": 0.4, "final_temperature": 0.1}, "temperature", 0.1),
+            ({"kernel": "student_t", "dof": 0.4, "learn_dof": True}, "dof", "elsewhere"),
+            ({"kernel": "student_t", "dof": 0.4}, "dof", 0.4),
+            ({"kernel": "student_t", "dof": 0.4, "final_dof": 2}, "dof", 2),
+        ],
+    )
+    def test_temperature_and_dof_stay_are_learned_or_led(self, images, tmp_path, changes, name, end):
+        TSimCNE(stages=(Stage(epochs=3, dimension=8, **changes),), **SMALL).fit(images, run_folder=tmp_path)
+        state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["model"]
+        (value,) = (tensor.exp().item() for key, tensor in state.items() if key.endswith(f"{name}.logarithm"))
+        assert abs(value - 0.4) > 1e-5 if end == "elsewhere" else value == pytest.approx(end)
 
     def test_a_decoupled_stage_is_trained_so(self, images):
         """From the same start, the first step's loss lacks the positive's share."""

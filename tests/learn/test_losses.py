@@ -11,6 +11,7 @@ from torch.testing import assert_close
 from imagescape.errors import InputError
 from imagescape.learn.losses import (
     KERNELS,
+    InfoNCE,
     Tempered,
     cauchy,
     cosine,
@@ -196,7 +197,7 @@ def test_a_learned_temperature_gets_a_gradient_also_through_blocks():
     for block in (None, 3):
         tempered = Tempered(partial(cosine, temperature=1.0), 0.5, learnable=True)
         info_nce(a, b, log_similarity=tempered, block_rows=block).backward()
-        gradients.append(tempered.log_temperature.grad)
+        gradients.append(tempered.temperature.logarithm.grad)
     assert gradients[0].abs() > 0
     assert_close(*gradients)
 
@@ -211,10 +212,63 @@ def test_degrees_of_freedom_reach_the_kernel_and_no_other():
     a, b = torch.randn(2, 4, 3)
     assert_close(kernel("student_t", dof=0.5)(a, b), student_t(a, b, dof=0.5))
     assert_close(kernel("student_t", dof=5.0, temperature=2.0)(a, b), student_t(a, b, dof=5.0) / 2)
-    with pytest.raises(InputError, match="dof is for the kernel student_t"):
-        kernel("cauchy", dof=2.0)
+    for settings in ({"dof": 2.0}, {"final_dof": 2.0}, {"learn_dof": True}):
+        with pytest.raises(InputError, match="are for the kernel student_t, got one for 'cauchy'"):
+            kernel("cauchy", **settings)
     with pytest.raises(InputError, match="above 0"):
         kernel("student_t", dof=0.0)
+
+
+def test_learned_degrees_of_freedom_get_the_numerical_gradient_also_through_blocks():
+    a, b = torch.randn(2, 8, 2, dtype=torch.float64)
+
+    def loss(logarithm):
+        return float(info_nce(a, b, log_similarity=partial(student_t, dof=math.exp(logarithm))))
+
+    expected = (loss(math.log(3) + 1e-6) - loss(math.log(3) - 1e-6)) / 2e-6
+    for block in (None, 3):
+        learned = kernel("student_t", dof=3.0, learn_dof=True).double()
+        info_nce(a, b, log_similarity=learned, block_rows=block).backward()
+        assert learned.dof.logarithm.grad.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_led_settings_go_in_equal_ratios_from_start_to_end():
+    a, b = torch.randn(2, 4, 3)
+    loss = InfoNCE(kernel("student_t", dof=16.0, final_dof=1.0, temperature=0.25, final_temperature=1.0))
+    for progress, dof, temperature in ((0, 16.0, 0.25), (0.5, 4.0, 0.5), (1, 1.0, 1.0)):
+        loss.at(progress)
+        assert_close(loss.log_similarity(a, b), student_t(a, b, dof=dof) / temperature)
+    assert not [parameter for parameter in loss.parameters() if parameter.requires_grad]
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_every_kernel_can_have_its_temperature_led(name):
+    a, b = torch.randn(2, 4, 3)
+    loss = InfoNCE(kernel(name, final_temperature=0.1))
+    loss.at(0.0)
+    assert_close(loss.log_similarity(a, b), kernel(name)(a, b))
+    loss.at(1.0)
+    assert_close(loss.log_similarity(a, b), kernel(name, temperature=0.1)(a, b))
+
+
+def test_what_stays_or_is_learned_is_not_led():
+    loss = InfoNCE(kernel("student_t", dof=3.0, learn_dof=True, temperature=2.0))
+    loss.at(0.7)
+    assert loss.log_similarity.log_similarity.dof().item() == pytest.approx(3)
+    assert loss.log_similarity.temperature().item() == pytest.approx(2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"final_dof": 0.0}, "dof must be above 0 and finite, got 0.0"),
+        ({"final_temperature": -1.0}, "temperature must be above 0 and finite, got -1.0"),
+        ({"final_dof": 2.0, "learn_dof": True}, "dof is either learned or led to a final value, got both"),
+    ],
+)
+def test_settings_that_cannot_be(settings, message):
+    with pytest.raises(InputError, match=message):
+        kernel("student_t", **settings)
 
 
 def test_unknown_kernel_lists_those_there_are():

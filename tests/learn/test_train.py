@@ -16,7 +16,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from imagescape.errors import CheckpointError, InputError, Interrupted
-from imagescape.learn.losses import InfoNCE, Tempered, cauchy, cosine, info_nce
+from imagescape.learn.losses import InfoNCE, Tempered, cauchy, cosine, info_nce, kernel
 from imagescape.learn.optim import Schedule
 from imagescape.learn.train import Diverged, Record, _Batches, fit, make_fabric, read_metrics, seconds_per_step
 
@@ -117,7 +117,22 @@ def test_accumulated_parts_weigh_as_one_step(fabric):
 def test_a_loss_with_parameters_is_trained_too(fabric):
     loss = InfoNCE(Tempered(partial(cosine, temperature=1.0), 0.5, learnable=True))
     fit(network(), Points(), loss, schedule(), fabric=fabric)
-    assert loss.log_similarity.log_temperature.exp().item() != pytest.approx(0.5)
+    assert loss.log_similarity.temperature().item() != pytest.approx(0.5)
+
+
+def test_a_loss_that_asks_is_told_how_far_training_is(fabric):
+    class Asking(nn.Module):
+        told = ()
+
+        def at(self, progress):
+            self.told += (progress,)
+
+        def forward(self, a, b):
+            return LOSS(a, b)
+
+    loss = Asking()
+    fit(network(), Points(32), loss, schedule(epochs=2), fabric=fabric)
+    assert loss.told == (0, 1 / 3, 2 / 3, 1)
 
 
 def test_gradients_are_clipped_by_value(fabric):
@@ -135,9 +150,12 @@ class TestRecord:
         assert read_metrics(tmp_path / "metrics.jsonl") == history
         assert Record(tmp_path).load()["step"] == 16
 
-    def test_a_stopped_run_ends_as_an_uninterrupted_one(self, fabric, tmp_path):
+    @pytest.mark.parametrize(
+        "loss", [lambda: LOSS, lambda: InfoNCE(kernel("student_t", dof=10.0, final_dof=1.0, learn_temperature=True))]
+    )
+    def test_a_stopped_run_ends_as_an_uninterrupted_one(self, fabric, tmp_path, loss):
         whole = network()
-        fit(whole, Points(), LOSS, schedule(), fabric=fabric, record=Record(tmp_path / "whole", 0))
+        fit(whole, Points(), loss(), schedule(), fabric=fabric, record=Record(tmp_path / "whole", 0))
         resumed, calls = network(), 0
 
         class Interrupting(Points):
@@ -149,9 +167,9 @@ class TestRecord:
                 return super().batch(index, generator)
 
         with pytest.raises(Interrupted, match="stage 1, epoch 2"):
-            fit(resumed, Interrupting(), LOSS, schedule(), fabric=fabric, record=Record(tmp_path / "cut"))
+            fit(resumed, Interrupting(), loss(), schedule(), fabric=fabric, record=Record(tmp_path / "cut"))
         fresh = network()
-        fit(fresh, Points(), LOSS, schedule(), fabric=fabric, record=Record(tmp_path / "cut"))
+        fit(fresh, Points(), loss(), schedule(), fabric=fabric, record=Record(tmp_path / "cut"))
         assert_close(fresh.state_dict(), whole.state_dict(), atol=0, rtol=0)
         steps = [[line["step"] for line in read_metrics(tmp_path / run / "metrics.jsonl")] for run in ("cut", "whole")]
         assert steps[0] == steps[1]
