@@ -6,10 +6,15 @@
 >>> xy = model.transform(["new.jpg", "newer.jpg"])
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# Threads that wait for each other sleep instead of spinning: beside any other busy process spinning costs ten times
+# what it saves. OpenMP reads it when torch is loaded, which is later.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
     from imagescape.collection.store import Collection

@@ -1,5 +1,6 @@
 """What stands on a backbone: the projector of contrastive learning and its last layer, the readout."""
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -48,6 +49,20 @@ class Network(nn.Module):
         return features if self.projector is None else self.projector(features)
 
 
+def principal_axes(coords: Float[np.ndarray, "n d"]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (d,) and principal axes (d, d) as columns, by falling variance, in float64.
+
+    Signs are fixed by making the third moment along each axis positive, so that the same map is not mirrored from run
+    to run.
+    """
+    coords = np.asarray(coords, np.float64)
+    mean = coords.mean(0)
+    centred = coords - mean
+    axes = np.linalg.eigh(centred.T @ centred)[1][:, ::-1]
+    skew = ((centred @ axes) ** 3).sum(0)
+    return mean, axes * np.where(skew < 0, -1.0, 1.0)
+
+
 @torch.no_grad()
 def straighten(projector: Projector, coords: Float[Tensor, "n d"]) -> None:
     """Fold centring and rotation to principal axes into the last layer, so every later projection has them.
@@ -56,17 +71,8 @@ def straighten(projector: Projector, coords: Float[Tensor, "n d"]) -> None:
         projector: Changed in place: its outputs on the images of `coords` become centred, with
             variances falling from axis to axis and the axes uncorrelated.
         coords: Its present outputs on the collection.
-
-    Signs are fixed by making the third moment along each axis positive, so that the same map is not mirrored
-    from run to run.
     """
-    coords = coords.cpu().double()  # not on the device: Metal has no float64
-    mean = coords.mean(0)
-    centred = coords - mean
-    _, axes = torch.linalg.eigh(centred.T @ centred)
-    axes = axes.flip(1)
-    skew = (centred @ axes).pow(3).sum(0)
-    axes = axes * torch.where(skew < 0, -1.0, 1.0)
+    mean, axes = (torch.from_numpy(part) for part in principal_axes(coords.cpu().numpy()))
     readout = projector.readout
     weight, bias = readout.weight.cpu().double(), readout.bias.cpu().double()
     readout.weight.copy_(axes.T @ weight)

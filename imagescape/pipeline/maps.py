@@ -27,6 +27,7 @@ from imagescape.learn.estimator import ContrastiveEstimator, OtherRun
 from imagescape.learn.simclr import SimCLR
 from imagescape.learn.train import read_metrics
 from imagescape.learn.tsimcne import TSimCNE
+from imagescape.pipeline.feature_maps import features_of_map, is_feature_map, place_new_features
 from imagescape.runtime import is_main_process
 
 METHODS: dict[str, type[ContrastiveEstimator]] = {"tsimcne": TSimCNE}
@@ -167,6 +168,8 @@ def map_new_images(scape: Collection, name: str, *, device: str = "auto") -> int
     missing = np.isnan(coords[:, 0])
     if not missing.any():
         return 0
+    if is_feature_map(scape, name):
+        return place_new_features(scape, name, device=device)
     model = _load_model(scape, name, device)
     way = model.preprocessing
     cached = cached_pixels(scape, way.cache_px, way.fit, way.resample)
@@ -205,7 +208,8 @@ def evaluate_map(
         raise InputError(f"column '{label}' holds {kind}, and classes are text, whole numbers or booleans")
     labels = None if label is None else np.array(table[label].to_pylist(), dtype=object)[here]
     split_names = np.array(table["split"].to_pylist(), dtype=object)[here] if "split" in table.column_names else None
-    vectors = features(scape, name)[here] if f"features_{name}" in scape.columns else None
+    source = features_of_map(scape, name)
+    vectors = None if source is None else features(scape, source)[here]
     card = score_map(
         coords[here],
         features=vectors,

@@ -130,7 +130,7 @@ class Searcher:
             raise InputError(f"no image with features '{self.name}' has the id {image_ids[int(wrong.argmax())]}")
         among = None if where is None else self._among(where)
         found = self._find(self._values[rows], k + 1, among)
-        return _without(found, wanted, found.ids.shape[1] - 1)
+        return without_own(found, wanted, found.ids.shape[1] - 1)
 
     def graph(self, k: int) -> Found:
         """The k nearest other images to every image, in the order of `ids`."""
@@ -142,7 +142,7 @@ class Searcher:
             for start in range(0, n, step):
                 rows = slice(start, start + step)
                 found = self._find(self._values[rows], k + 1, None)
-                parts.append(_without(found, self.ids[rows], k))
+                parts.append(without_own(found, self.ids[rows], k))
                 progress.advance(min(step, n - start))
         ids, distances = (np.concatenate([getattr(part, side) for part in parts]) for side in ("ids", "distances"))
         return Found(ids, distances)
@@ -379,7 +379,7 @@ def _search_all(indexes: Sequence[Index], queries: np.ndarray, k: int, among: np
     return Found(np.take_along_axis(ids, order, 1), np.take_along_axis(distances, order, 1))
 
 
-def _without(found: Found, own: np.ndarray, k: int) -> Found:
+def without_own(found: Found, own: np.ndarray, k: int) -> Found:
     """k of the k + 1 that were found for each image: not itself, or not the farthest where its twins came first."""
     is_own = found.ids == own[:, None]
     is_own[~is_own.any(axis=1), -1] = True
