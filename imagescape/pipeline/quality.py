@@ -9,8 +9,8 @@ from imagescape.collection.cache import Rows, cached_pixels
 from imagescape.collection.results import classes, features, ids_of, map_coords
 from imagescape.collection.store import Collection
 from imagescape.errors import InputError
+from imagescape.evaluate.map_quality import MapQuality, feature_recalls, group_agreement
 from imagescape.evaluate.metrics import sample_rows
-from imagescape.evaluate.quality import MapQuality, feature_recalls, group_agreement
 from imagescape.evaluate.stability import ViewConsistency, seed_stability, view_consistency
 from imagescape.learn.augment import AUGMENTS
 from imagescape.learn.encoder import Encoder, read_config

@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter, StrMethodFormatter
 
-from imagescape.evaluate.quality import MapQuality
+from imagescape.evaluate.map_quality import MapQuality
 from imagescape.evaluate.stability import SeedStability, ViewConsistency
 from imagescape.report.columns import Categories, read_column
 from imagescape.report.page import INK, SOFT, short
@@ -21,7 +21,7 @@ _PANEL_INCHES = 3.6
 _MOST_MAPS = 4
 _MOST_BOXES = 20
 _MOST_POINTS = 10_000
-_FARTHEST = 2.0  # of the relative distances shown; what is beyond counts in the last bar
+_FARTHEST = 2.5  # of the relative distances shown; what is beyond counts in the last bar
 
 
 def draw_quality(quality: MapQuality, *, title: str = "") -> Figure:
@@ -31,29 +31,29 @@ def draw_quality(quality: MapQuality, *, title: str = "") -> Figure:
         quality: Of the map.
         title: Shown above.
     """
-    panels: list[Callable[[Axes], None]] = []
+    measured: list[Callable[[Axes], None]] = []
     if quality.recalls:
-        panels.append(partial(_draw_recalls, quality=quality))
+        measured.append(partial(_draw_recalls, quality=quality))
     if quality.views is not None:
-        panels.append(partial(_draw_views, views=quality.views))
+        measured.append(partial(_draw_views, views=quality.views))
     classes = None if quality.labels is None else read_column(quality.labels, "categorical")
     for norms, name in (
         (quality.feature_norms, "Norm of the features H"),
         (quality.coord_norms, "Distance from the map's origin, |Z|"),
     ):
         if norms is not None:
-            panels.append(partial(_draw_norms, norms=norms, name=name, classes=classes))
+            measured.append(partial(_draw_norms, norms=norms, name=name, classes=classes))
+    maps: list[Callable[[Axes], None]] = []
     if quality.stability is not None and quality.stability.aligned[0].shape[1] == 2:
-        names = (quality.name, *quality.others)
-        shown = range(min(len(names), _MOST_MAPS))
-        panels += [partial(_draw_aligned, stability=quality.stability, names=names, number=number) for number in shown]
-    columns = min(4, math.ceil(math.sqrt(len(panels))))
-    lines = math.ceil(len(panels) / columns)
+        names = (quality.name, *quality.others)[:_MOST_MAPS]
+        maps = [partial(_draw_aligned, stability=quality.stability, names=names, number=i) for i in range(len(names))]
+    columns = max(len(measured), len(maps))
+    lines = 2 if maps else 1
     figure = Figure(figsize=(_PANEL_INCHES * columns, _PANEL_INCHES * lines), facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     if title:
         figure.suptitle(title, x=0.01, ha="left", fontsize=13, weight="bold", color=INK, parse_math=False)
-    for place, draw in enumerate(panels, 1):
+    for place, draw in [*enumerate(measured, 1), *enumerate(maps, columns + 1)]:
         axes = figure.add_subplot(lines, columns, place)
         axes.tick_params(labelsize=8, color=_RULE, labelcolor=SOFT)
         for side, spine in axes.spines.items():
@@ -85,8 +85,8 @@ def _draw_recalls(axes: Axes, quality: MapQuality) -> None:
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
     axes.set_ylim(0, 1)
     axes.grid(axis="y", color=_RULE, lw=0.6)
-    axes.set(xlabel="k", ylabel="of the k nearest in H")
-    _head(axes, "Neighbours kept on the map", "k nearest in the features also k nearest on the map")
+    axes.set(xlabel="k", ylabel="kept")
+    _head(axes, "Neighbours kept on the map", "k nearest in H that are k nearest on the map")
 
 
 def _draw_views(axes: Axes, views: ViewConsistency) -> None:
@@ -96,10 +96,11 @@ def _draw_views(axes: Axes, views: ViewConsistency) -> None:
         weights = np.full(len(values), 1 / len(values))
         axes.hist(values.clip(max=_FARTHEST), bins, weights=weights, color=color, alpha=0.75, label=name)
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
-    axes.set(xlabel="distance of two views / median of different images", ylabel="of all pairs of views")
+    axes.set(xlabel="distance on the map / median of different images", ylabel="of all pairs of views")
     axes.legend(fontsize=8, frameon=False, labelcolor=INK, title="two views of", title_fontsize=8)
-    found = f"{views.found_share:.0%} of images among the {views.k} nearest to a view of theirs"
-    _head(axes, f"Views of an image: {views.relative_distance:.2f} apart", found)
+    axes.set_xticks([0, 0.5, 1, 1.5, 2, _FARTHEST], ["0", "0.5", "1", "1.5", "2", f"{_FARTHEST} +"])
+    about = f"median {views.relative_distance:.2f}; image among {views.k} nearest to {views.found_share:.0%} of views"
+    _head(axes, "Do views of an image land together?", about)
 
 
 def _draw_norms(axes: Axes, norms: np.ndarray, name: str, classes: object) -> None:
@@ -125,11 +126,14 @@ def _draw_norms(axes: Axes, norms: np.ndarray, name: str, classes: object) -> No
     axes.grid(axis="x", color=_RULE, lw=0.6)
     axes.set_axisbelow(True)
     axes.set_xlabel("norm")
-    _head(axes, name, "half of a class in its box, 90 % between the whiskers")
+    _head(axes, name, "boxes hold half of a class, whiskers 90%")
 
 
 def _draw_aligned(axes: Axes, stability: SeedStability, names: tuple[str, ...], number: int) -> None:
-    """One map; the colour of an image is its direction and distance from the middle of the first map."""
+    """One map; the colour of an image is its direction and distance from the middle of the first map.
+
+    So that where the maps agree, they are coloured alike. All have the same scale.
+    """
     first, coords = stability.aligned[0], stability.aligned[number]
     shown = np.linspace(0, len(first) - 1, min(len(first), _MOST_POINTS)).astype(int)
     offset = first[shown] - first.mean(axis=0)
@@ -139,15 +143,18 @@ def _draw_aligned(axes: Axes, stability: SeedStability, names: tuple[str, ...], 
     colors = fade * colormaps["hsv"](turn)[:, :3] * 0.9 + (1 - fade) * 0.75
     size = float(np.clip(6_000 / len(shown), 1.5, 14))
     axes.scatter(coords[shown, 0], coords[shown, 1], c=colors, s=size, lw=0, rasterized=True)
-    axes.set_aspect("equal", "datalim")
-    axes.set(xticks=[], yticks=[])
+    reached = np.concatenate(stability.aligned[: len(names)])
+    middle, half = (reached.max(axis=0) + reached.min(axis=0)) / 2, np.ptp(reached, axis=0).max() / 2 * 1.03
+    axes.set_aspect("equal")
+    axes.set(xticks=[], yticks=[], xlim=middle[0] + [-half, half], ylim=middle[1] + [-half, half])
+    axes.spines[:].set_visible(False)
     if number == 0:
-        _head(axes, f"Map '{short(names[0])}'", "a colour for each place")
+        _head(axes, f"Map '{short(names[0])}'", "every place has its colour")
     else:
         # Pairs are (0, 1), (0, 2) …, so those with the first map come first.
         apart, shared = stability.disparities[number - 1], stability.shared_neighbors[number - 1]
         _head(
             axes,
-            f"Map '{short(names[number])}', same images",
+            f"Map '{short(names[number])}' in the colours of '{short(names[0])}'",
             f"disparity {apart:.2f}, {shared:.0%} of {stability.k} nearest shared",
         )

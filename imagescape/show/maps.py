@@ -9,7 +9,7 @@ from pyarrow import types
 from imagescape.collection.results import ids_of, map_coords, map_names, user_columns
 from imagescape.collection.store import Collection
 from imagescape.errors import InputError
-from imagescape.evaluate.quality import MapQuality
+from imagescape.evaluate.map_quality import MapQuality
 from imagescape.pipeline.maps import training_history
 from imagescape.report.callouts import read_notes
 from imagescape.report.html_map import write_html_map

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from imagescape.evaluate.quality import MapQuality, feature_recalls
+from imagescape.evaluate.map_quality import MapQuality, feature_recalls
 from imagescape.evaluate.stability import seed_stability, view_consistency
 from imagescape.report.map_plot import save_figure
 from imagescape.report.quality_plot import draw_quality
@@ -39,12 +39,12 @@ def test_a_panel_for_each(quality, tmp_path):
     figure = draw_quality(quality, title="quality of $M$")
     assert titles(figure) == [
         "Neighbours kept on the map",
-        f"Views of an image: {quality.views.relative_distance:.2f} apart",
+        "Do views of an image land together?",
         "Norm of the features H",
         "Distance from the map's origin, |Z|",
         "Map 'M'",
-        "Map '$N$', same images",
-        "Map 'O', same images",
+        "Map '$N$' in the colours of 'M'",
+        "Map 'O' in the colours of 'M'",
     ]
     save_figure(figure, tmp_path / "q.png", dpi=40)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from imagescape.errors import InputError
+from imagescape.evaluate.map_quality import MapQuality, feature_recalls, group_agreement
 from imagescape.evaluate.metrics import knn_accuracy, knn_recall
-from imagescape.evaluate.quality import MapQuality, feature_recalls, group_agreement
 from imagescape.evaluate.splits import stratified_split
 from imagescape.evaluate.stability import seed_stability, view_consistency
 
