@@ -92,6 +92,7 @@ def test_views_are_held_against_their_own_images(scape, monkeypatch):
     monkeypatch.setattr(quality_module, "view_consistency", lambda *arrays, rows: seen.append((*arrays, rows)))
     missing = np.full((2, 2), np.nan, np.float32)
     scape.update(ids_of(scape)[[3, 8]], coord_columns("M", missing))
+    scape.update(ids_of(scape)[[1]], {"status": np.array(["vanished"])})  # on the map, and there to see no more
     map_quality(scape, "M", max_images=25, device="cpu")
     ((view_a, view_b, coords, rows),) = seen
     assert (len(coords), len(rows)) == (38, 25)
