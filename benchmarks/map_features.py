@@ -8,6 +8,7 @@ process of its own and is given x as it is; compiling and importing are counted 
 
 import argparse
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -47,7 +48,7 @@ def one_method(path: str, method: str, seed: int) -> None:
     """In a process of its own: print one line of JSON."""
     data = np.load(path)
     x = np.ascontiguousarray(data["x"], np.float32)
-    import torch  # noqa: F401 - ours needs it, and loading it is no part of a method
+    import torch  # noqa: F401 - loading it is no part of a method
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.perf_counter()
@@ -95,9 +96,13 @@ def main() -> None:
     print("share of the 15 nearest in feature space among the 15 nearest on the map, memory beyond the features")
     for method in options.methods.split(","):
         for seed in range(options.seeds):
+            # Threads that wait sleep, as imagescape has it: for every method alike.
+            environment = {"OMP_WAIT_POLICY": "PASSIVE"} | os.environ
             command = [sys.executable, __file__, options.file, "--one", method, str(seed)]
             try:
-                done = subprocess.run(command, capture_output=True, text=True, timeout=60 * options.minutes)
+                done = subprocess.run(
+                    command, capture_output=True, text=True, timeout=60 * options.minutes, env=environment
+                )
             except subprocess.TimeoutExpired:
                 print(f"  {method:10} seed {seed}: not done in {options.minutes:g} minutes", flush=True)
                 continue

@@ -125,6 +125,28 @@ class TestFlow:
         assert code == 0
         assert f"{scores['knn15_accuracy']:.4f}" in out
 
+    def test_evaluate_quality(self, run, fails, scape, tmp_path):
+        plain = json.loads(run("evaluate", scape, "--label", "label", "--json")[1])
+        assert "quality" not in plain
+        shutil.copytree(scape / "models" / "M", scape / "models" / "N")
+        collection = Collection.open(scape)
+        table = collection.read(["image_id", "x_M", "y_M"])
+        columns = {"x_N": table["y_M"].to_numpy(), "y_N": table["x_M"].to_numpy()}
+        collection.add_columns(table["image_id"].to_numpy().astype("U16"), columns)
+        options = ["--map", "M", "--label", "label", "--against", "N", "--superclass", "label"]
+        code, out, _ = run("evaluate", scape, *options, "--plot", tmp_path / "q.png", "--json", "--device", "cpu")
+        scores = json.loads(out)
+        quality = scores.pop("quality")
+        assert code == 0
+        assert scores == plain
+        assert quality["stability"]["disparity"]["mean"] == pytest.approx(0, abs=1e-6)
+        assert quality["views"]["images"] == 60
+        assert quality["superclass"]["column"] == "label"
+        assert (tmp_path / "q.png").read_bytes().startswith(b"\x89PNG")
+        code, out, _ = run("evaluate", scape, "--map", "M", "--quality", "--device", "cpu")
+        assert f"views of an image: {quality['views']['relative_distance']:.3f} of" in out
+        assert "png, .svg or .pdf, got 'q.gif'" in fails("evaluate", scape, "--plot", tmp_path / "q.gif")
+
     @pytest.mark.parametrize(
         ("name", "magic"), [("m.png", b"\x89PNG"), ("m.svg", b"<?xml"), ("m.pdf", b"%PDF"), ("m.html", b"<!DOCTYPE")]
     )

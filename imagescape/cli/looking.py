@@ -1,7 +1,7 @@
 """The verbs that show what was learned: `evaluate`, `plot`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,11 +13,23 @@ def evaluate(
     map_name: Annotated[str | None, typer.Option("--map", help="Which map. [default: the last]")] = None,
     label: Annotated[str | None, typer.Option("--label", help="A column of classes.")] = None,
     splits: Annotated[int, typer.Option("--splits", min=1, help="Random splits to average over.")] = 3,
+    quality: Annotated[
+        bool, typer.Option("--quality", help="Also neighbours kept by k, views of an image, norms.")
+    ] = False,
+    against: Annotated[
+        str | None, typer.Option("--against", help="Other maps to compare with, as of other seeds: M2,M3.")
+    ] = None,
+    superclass: Annotated[str | None, typer.Option("--superclass", help="A column of coarse classes.")] = None,
+    picture: Annotated[
+        Path | None, typer.Option("--plot", help="Draw the quality in a .png, .svg or .pdf file.")
+    ] = None,
     seed: Seed = None,
     device: Device = None,
     as_json: Json = False,
 ) -> None:
     """Score a map and its features: nearest-neighbour accuracy, silhouette, recall, linear probe.
+
+    `--against`, `--superclass` and `--plot` measure the quality too.
 
     Example: `imagescape evaluate photos.scape --map M --label label --json`
     """
@@ -26,15 +38,26 @@ def evaluate(
     from imagescape.pipeline.maps import evaluate_map
 
     collection = Collection.open(scape)
-    card, result = evaluate_map(
-        collection,
-        map_name or last_map(collection),
-        label=label,
-        splits=splits,
-        seed=seed or 0,
-        device=device or "auto",
-    )
-    print_result(result, as_json, str(card))
+    name = map_name or last_map(collection)
+    common: dict[str, Any] = {"label": label, "seed": seed or 0, "device": device or "auto"}
+    if picture:
+        from imagescape.report.map_plot import check_figure_path
+
+        check_figure_path(picture)
+    card, result = evaluate_map(collection, name, splits=splits, **common)
+    text = str(card)
+    if quality or against or superclass or picture:
+        from imagescape.pipeline.quality import map_quality
+
+        others = [one.strip() for one in (against or "").split(",") if one.strip()]
+        measured = map_quality(collection, name, against=others, superclass=superclass, **common)
+        result["quality"] = measured.as_dict()
+        text += f"\n\n{measured}"
+    if picture:
+        from imagescape.show.maps import plot_quality
+
+        plot_quality(measured, picture)
+    print_result(result, as_json, text)
 
 
 def plot(

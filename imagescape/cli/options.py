@@ -22,6 +22,11 @@ class Fit(StrEnum):
     squash = "squash"
 
 
+class Network(StrEnum):
+    table = "table"
+    mlp = "mlp"
+
+
 class Layout(StrEnum):
     auto = "auto"
     flat = "flat"
@@ -76,6 +81,26 @@ _RECIPE_OPTIONS = (
     "backbone", "stem", "width", "size", "fit", "augment", "batch_size", "clip_gradient", "minutes", "seed", "device",
 )  # fmt: skip
 
+FEATURE_METHODS = ("neighbors", "tsne", "umap", "pacmap")
+FEATURE_MAP_OPTIONS = ("features", "neighbors", "network")
+
+
+def feature_map_settings(config: Path | None, options: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a map of features: those of the YAML file, then those said on the command line.
+
+    Raises:
+        InputError: an option that is for learning from images, or for another method.
+    """
+    own = ("neighbors", "network", "device") if options["method"] == "neighbors" else ()
+    wrong = {*_RECIPE_OPTIONS, "epochs", "preset", "neighbors", "network"} - {*own, "seed"}
+    if said := sorted(name for name in wrong if options.get(name) is not None):
+        raise InputError(f"--method {options['method']} takes no --{said[0].replace('_', '-')}")
+    settings = _yaml(config) if config else {}
+    for name in (*own, "out_dim", "seed"):
+        if (value := options.get(name)) is not None:
+            settings[name] = str(value) if isinstance(value, StrEnum) else value
+    return settings
+
 
 def recipe_settings(config: Path | None, options: dict[str, Any], own: tuple[str, ...]) -> dict[str, Any]:
     """Settings of a recipe: those of the YAML file, then those said on the command line."""
@@ -92,10 +117,8 @@ def recipe_settings(config: Path | None, options: dict[str, Any], own: tuple[str
     return settings
 
 
-def read_config(path: Path) -> dict[str, Any]:
+def _yaml(path: Path) -> dict[str, Any]:
     import yaml
-
-    from imagescape.learn.recipe import Stage, known_settings
 
     try:
         settings = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
@@ -105,6 +128,13 @@ def read_config(path: Path) -> dict[str, Any]:
         raise InputError(f"--config {path} is not YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(settings, dict):
         raise InputError(f"--config {path} must be a list of `name: value` lines")
+    return settings
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    from imagescape.learn.recipe import Stage, known_settings
+
+    settings = _yaml(path)
     known = known_settings()
     for name in settings:
         if name not in known:

@@ -143,6 +143,20 @@ def is_class_column(scape: Collection, column: str) -> bool:
     return any(is_kind(kind) for is_kind in (types.is_string, types.is_integer, types.is_boolean))
 
 
+def classes(scape: Collection, column: str) -> np.ndarray:
+    """A column of classes, (rows,) objects in table order; None for rows that have none.
+
+    Raises:
+        InputError: there is no such column, or it holds something else.
+    """
+    if column not in scape.columns:
+        raise InputError(f"no column is called '{column}'; there are: {', '.join(user_columns(scape))}")
+    if not is_class_column(scape, column):
+        kind = scape.schema.field(column).type
+        raise InputError(f"column '{column}' holds {kind}, and classes are text, whole numbers or booleans")
+    return np.array(scape.read([column])[column].to_pylist(), dtype=object)
+
+
 def _floats(column: pa.ChunkedArray) -> np.ndarray:
     return column.to_numpy().astype(np.float32)  # null becomes NaN
 

@@ -229,13 +229,27 @@ def knn_recall(
     Returns:
         Recall in [0, 1]; chance is k / (n - 1).
     """
+    return knn_recalls(features, coords, (k,), metric=metric, max_rows=max_rows, seed=seed, device=device)[k]
+
+
+def knn_recalls(
+    features: np.ndarray,
+    coords: np.ndarray,
+    ks: Sequence[int],
+    *,
+    metric: Metric = "euclidean",
+    max_rows: int = 10_000,
+    seed: int = 0,
+    device: str = "auto",
+) -> dict[int, Score]:
+    """`knn_recall` for several k from one search; see there. Memory grows with max_rows * max(ks)^2 bytes."""
     if len(features) != len(coords):
         raise InputError(f"features and coords need the same rows, got {len(features)} and {len(coords)}")
     rows = sample_rows(np.arange(len(coords)), max_rows, seed)
-    near = nearest_others(features, k, rows=rows, metric=metric, device=device)
-    on_map = nearest_others(coords, k, rows=rows, device=device)
-    kept = (near.indices[:, :, None] == on_map.indices[:, None, :]).any(axis=2)
-    return Score(float(kept.mean()), len(rows))
+    near = nearest_others(features, max(ks), rows=rows, metric=metric, device=device)
+    on_map = nearest_others(coords, max(ks), rows=rows, device=device)
+    same = near.indices[:, :, None] == on_map.indices[:, None, :]
+    return {k: Score(float(same[:, :k, :k].any(axis=2).mean()), len(rows)) for k in ks}
 
 
 def purity_at(

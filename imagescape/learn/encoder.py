@@ -205,13 +205,26 @@ class Encoder:
         side = self.preprocessing.cache_px
         if pixels.shape[1:] != (side, side, 3):
             raise InputError(f"this encoder takes images (n, {side}, {side}, 3), got {tuple(pixels.shape)}")
+        self._make_ready()
+        return self.body_features(self.preprocessing.view(pixels.to(self.device)))
+
+    @torch.inference_mode()
+    def project_views(self, views: Float[torch.Tensor, "n 3 t t"]) -> Float[torch.Tensor, "n d"]:
+        """Float32 projections, on the encoder's device, of one batch of views there: the network's input, augmented.
+
+        Raises:
+            CheckpointError: this is a backbone alone.
+        """
+        self._make_ready()
+        return self.projector(self.body_features(views)).float()
+
+    def _make_ready(self) -> None:
         if not self._placed:
             with torch.inference_mode(False):  # weights that were moved in that mode could never be trained
                 self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
             self._placed = True
         if self.network.training:
             self.network.eval()
-        return self.body_features(self.preprocessing.view(pixels.to(self.device)))
 
     def body_features(self, views: Float[torch.Tensor, "n 3 t t"]) -> Float[torch.Tensor, "n h"]:
         """Float32 features of a batch of views; the backbone runs in bf16 where that is the faster."""

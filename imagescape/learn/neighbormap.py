@@ -75,7 +75,7 @@ class NeighborRecipe:
     out_dim: int = 2
     neighbors: int = 10
     metric: Metric = "euclidean"
-    network: Literal["mlp", "table"] = "mlp"
+    network: Literal["table", "mlp"] = "table"
     epochs: int | None = None
     network_epochs: int | None = None
     negatives: int = 256

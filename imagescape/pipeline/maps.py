@@ -8,15 +8,14 @@ import numpy as np
 from imagescape.collection.cache import Rows, cached_pixels
 from imagescape.collection.results import (
     check_name,
+    classes,
     columns_of,
     coord_columns,
     features,
     ids_of,
-    is_class_column,
     map_coords,
     replace_columns,
     sign_features,
-    user_columns,
 )
 from imagescape.collection.store import Collection
 from imagescape.errors import CheckpointError, InputError, Interrupted
@@ -200,14 +199,10 @@ def evaluate_map(
     """
     coords = map_coords(scape, name)
     here = ~np.isnan(coords[:, 0])
-    table = scape.read([column for column in (label, "split") if column and column in scape.columns])
-    if label is not None and label not in scape.columns:
-        raise InputError(f"no column is called '{label}'; there are: {', '.join(user_columns(scape))}")
-    if label is not None and not is_class_column(scape, label):
-        kind = scape.schema.field(label).type
-        raise InputError(f"column '{label}' holds {kind}, and classes are text, whole numbers or booleans")
-    labels = None if label is None else np.array(table[label].to_pylist(), dtype=object)[here]
-    split_names = np.array(table["split"].to_pylist(), dtype=object)[here] if "split" in table.column_names else None
+    labels = None if label is None else classes(scape, label)[here]
+    split_names = (
+        np.array(scape.read(["split"])["split"].to_pylist(), object)[here] if "split" in scape.columns else None
+    )
     source = features_of_map(scape, name)
     vectors = None if source is None else features(scape, source)[here]
     card = score_map(

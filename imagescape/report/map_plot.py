@@ -108,15 +108,22 @@ def save_figure(figure: Figure, path: str | Path, *, dpi: int = 200) -> Path:
     Raises:
         InputError: another suffix, or the folder is missing.
     """
+    path = check_figure_path(path)
+    undated = {".png": {"Software": "imagescape"}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}[
+        path.suffix.lower()
+    ]
+    with rc_context({"svg.hashsalt": "imagescape"}):  # the names of an SVG's parts are random without
+        figure.savefig(path, dpi=dpi, metadata=undated)
+    return path
+
+
+def check_figure_path(path: str | Path) -> Path:
+    """`path`, where `save_figure` can write to; errors as there. For those who compute long before they draw."""
     path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in FORMATS:
+    if path.suffix.lower() not in FORMATS:
         raise InputError(f"a figure is written as .png, .svg or .pdf, got '{path.name}'")
     if not path.parent.is_dir():
         raise InputError(f"cannot write {path}: the folder {path.parent} does not exist")
-    undated = {".png": {"Software": "imagescape"}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}[suffix]
-    with rc_context({"svg.hashsalt": "imagescape"}):  # the names of an SVG's parts are random without
-        figure.savefig(path, dpi=dpi, metadata=undated)
     return path
 
 

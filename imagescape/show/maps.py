@@ -9,10 +9,12 @@ from pyarrow import types
 from imagescape.collection.results import ids_of, map_coords, map_names, user_columns
 from imagescape.collection.store import Collection
 from imagescape.errors import InputError
+from imagescape.evaluate.map_quality import MapQuality
 from imagescape.pipeline.maps import training_history
 from imagescape.report.callouts import read_notes
 from imagescape.report.html_map import write_html_map
 from imagescape.report.map_plot import draw_map, save_figure
+from imagescape.report.quality_plot import draw_quality
 from imagescape.report.training_plot import draw_training
 
 # A map of very many images shows a sample of their pictures; more would not be seen, and cost memory.
@@ -89,6 +91,11 @@ def plot_training(scape: Collection, name: str, path: Path) -> None:
     history = training_history(scape, name)
     names = [f"stage {number}" for number in sorted({line["stage"] for line in history})]
     save_figure(draw_training(history, stage_names=names, title=f"training of '{name}'"), path)
+
+
+def plot_quality(quality: MapQuality, path: Path) -> None:
+    """Draw what was measured of a map's quality; InputError for another ending than .png, .svg or .pdf."""
+    save_figure(draw_quality(quality, title=f"quality of the map '{quality.name}', {quality.rows:,} images"), path)
 
 
 def default_color(scape: Collection) -> str | None:
