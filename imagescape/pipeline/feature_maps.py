@@ -23,6 +23,7 @@ from imagescape.collection.results import (
 )
 from imagescape.collection.store import Collection
 from imagescape.errors import CheckpointError, InputError
+from imagescape.features.extract import same_encoder
 from imagescape.learn.encoder import FORMAT_VERSION, read_config, replace_folder
 from imagescape.learn.neighbormap import COMPONENTS, Components, FeatureMap, NeighborMap
 from imagescape.learn.other_maps import TSNE, UMAP, LibraryMap, PaCMAP
@@ -148,7 +149,7 @@ def place_new_features(scape: Collection, name: str, *, device: str = "auto") ->
     """
     config = _config_of(scape, name)
     source = config["features"]
-    if features_identity(scape, source).get("weights_sha256") != config["features_identity"].get("weights_sha256"):
+    if not same_encoder(features_identity(scape, source), config["features_identity"]):
         raise CheckpointError(
             f"features '{source}' are not those that the map '{name}' was made from; map again with --overwrite"
         )

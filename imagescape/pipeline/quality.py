@@ -15,6 +15,7 @@ from imagescape.evaluate.stability import ViewConsistency, seed_stability, view_
 from imagescape.learn.augment import AUGMENTS
 from imagescape.learn.encoder import Encoder, read_config
 from imagescape.learn.pairs import Augmented
+from imagescape.pipeline.feature_maps import features_of_map
 from imagescape.runtime import seed_for, track
 
 _VIEWED_IMAGES = 2_000
@@ -61,7 +62,8 @@ def map_quality(
     coords = maps[0][here]
     groups = None if superclass is None else classes(scape, superclass)[here]
     labels = None if label is None else classes(scape, label)[here]
-    vectors = features(scape, name)[here] if f"features_{name}" in scape.columns else None
+    source = features_of_map(scape, name)
+    vectors = None if source is None else features(scape, source)[here]
     stability = seed_stability([one[everywhere] for one in maps], seed=seed) if against else None
     views, reason = None, ""
     try:

@@ -54,7 +54,7 @@ class TestQuality:
         assert kept[1] > kept[0] + 0.1
 
     def test_classes_lie_apart_and_new_rows_among_their_own(self, fitted, data):
-        features, labels = data
+        labels = data[1]
         new, new_labels = blobs(200, seed=1)
         assert (vote(fitted.coords_, labels, fitted.coords_) == labels).mean() > 0.97
         assert (vote(fitted.coords_, labels, fitted.transform(new)) == new_labels).mean() > 0.95
