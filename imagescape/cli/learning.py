@@ -138,20 +138,19 @@ def map_command(
     from imagescape.collection.store import Collection
     from imagescape.pipeline.maps import map_images, map_new_images
 
-    collection = Collection.open(scape)
-    name = name or method
+    options, collection, name = locals(), Collection.open(scape), name or method
     if method in FEATURE_METHODS and not new:
         from imagescape.pipeline.feature_maps import map_features
 
-        settings = feature_map_settings(config, locals())
+        settings = feature_map_settings(config, options)
         placed_map = map_features(
             collection, name, method=method, features_name=features, overwrite=overwrite, **settings
         )
         print(f"map '{name}' of {len(placed_map.coords_)} images written")
         return
-    if said := [option for option in FEATURE_MAP_OPTIONS if locals()[option] is not None]:
+    if said := [option for option in FEATURE_MAP_OPTIONS if options[option] is not None]:
         raise InputError(f"--{said[0]} is for maps of features: --method {', '.join(FEATURE_METHODS)}")
-    settings = recipe_settings(config, locals(), ("epochs", "preset", "out_dim"))
+    settings = recipe_settings(config, options, ("epochs", "preset", "out_dim"))
     if new:
         if said := sorted(settings.keys() - {"device", "seed"}):
             raise InputError(f"--new uses the map's own network; it takes no {', '.join(said)}")

@@ -33,7 +33,7 @@ from imagescape.runtime import Precision, seed_for
 
 # The network sees this many principal components at most, and the graph is made in them: the rest is mostly noise.
 COMPONENTS = 128
-_FEWEST_STEPS = {"table": 3000, "mlp": 1000}
+_FEWEST_STEPS = 1000
 _PLACED_BY = 5  # neighbours that a new row's place on a table is taken from
 _ROWS_AT_ONCE = 2**14
 
@@ -63,7 +63,7 @@ class NeighborRecipe:
         metric: What near means among features: "euclidean" or "cosine".
         network: "mlp": a network from features to the map, which is then the map; "table": coordinates of the rows
             alone, a little closer to the features; new rows are put among their nearest.
-        epochs: Passes of the table over the rows; None: 300, and no fewer than 3,000 steps.
+        epochs: Passes of the table over the rows; None: 300, and no fewer than 1,000 steps.
         network_epochs: Passes of the network over the rows; None: 20, and no fewer than 1,000 steps.
         negatives: Points that each point is told from in a step.
         start_width: Of the kernel at the start; it narrows to 1.
@@ -108,7 +108,7 @@ class NeighborRecipe:
     def table_schedule(self, rows: int) -> Schedule:
         batch = _batch(rows, 2048)
         return Schedule(
-            epochs=self.epochs or max(300, _epochs_for(_FEWEST_STEPS["table"], rows, batch)),
+            epochs=self.epochs or max(300, _epochs_for(_FEWEST_STEPS, rows, batch)),
             batch_size=batch,
             learning_rate=0.5,
             warmup_epochs=1,
@@ -119,7 +119,7 @@ class NeighborRecipe:
     def network_schedule(self, rows: int) -> Schedule:
         batch = _batch(rows, 256)
         return Schedule(
-            epochs=self.network_epochs or max(20, _epochs_for(_FEWEST_STEPS["mlp"], rows, batch)),
+            epochs=self.network_epochs or max(20, _epochs_for(_FEWEST_STEPS, rows, batch)),
             batch_size=batch,
             learning_rate=0.003,
             warmup_epochs=1,

@@ -26,6 +26,7 @@ from imagescape.learn.estimator import ContrastiveEstimator, OtherRun
 from imagescape.learn.simclr import SimCLR
 from imagescape.learn.train import read_metrics
 from imagescape.learn.tsimcne import TSimCNE
+from imagescape.pipeline.feature_maps import METHODS as FEATURE_METHODS
 from imagescape.pipeline.feature_maps import features_of_map, is_feature_map, place_new_features
 from imagescape.runtime import is_main_process
 
@@ -87,7 +88,8 @@ def map_images(
         Interrupted: Ctrl-C.
     """
     if method not in METHODS:
-        raise InputError(f"method must be one of {', '.join(METHODS)}, got '{method}'")
+        known = (*METHODS, *FEATURE_METHODS)
+        raise InputError(f"method must be one of {', '.join(known)}, got '{method}'")
     _check_free(scape, name, overwrite)
     model, ids = _fit(scape, name, METHODS[method], overwrite, checkpoint_minutes, settings)
     columns = coord_columns(name, model.coords_) | {f"features_{name}": model.features_.astype(np.float16)}
