@@ -19,6 +19,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 if TYPE_CHECKING:
     from imagescape.collection.store import Collection
     from imagescape.learn.encoder import Encoder
+    from imagescape.learn.neighbormap import NeighborMap
     from imagescape.learn.recipe import Recipe, Stage
     from imagescape.learn.simclr import SimCLR
     from imagescape.learn.tsimcne import TSimCNE
@@ -27,13 +28,14 @@ if TYPE_CHECKING:
 _HOMES = {
     "Collection": "imagescape.collection.store",
     "Encoder": "imagescape.learn.encoder",
+    "NeighborMap": "imagescape.learn.neighbormap",
     "Recipe": "imagescape.learn.recipe",
     "SimCLR": "imagescape.learn.simclr",
     "Stage": "imagescape.learn.recipe",
     "TSimCNE": "imagescape.learn.tsimcne",
 }
 
-__all__ = ["Collection", "Encoder", "Recipe", "SimCLR", "Stage", "TSimCNE", "ingest", "open"]
+__all__ = ["Collection", "Encoder", "NeighborMap", "Recipe", "SimCLR", "Stage", "TSimCNE", "ingest", "open"]
 
 
 def __getattr__(name: str) -> Any:

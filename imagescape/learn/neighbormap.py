@@ -2,7 +2,7 @@
 
 The positives are neighbours in feature space instead of two views of an image; the loss is that of t-SimCNE, InfoNCE by
 the Cauchy kernel (Damrich et al. 2023, arXiv:2206.01816; parametric: van der Maaten 2009, Sainburg et al. 2021,
-arXiv:2009.12981). A table of coordinates learns the map first, as it costs next to nothing to move; then a network
+arXiv:2009.12981). A table of coordinates learns the map, as it costs next to nothing to move; then, if asked, a network
 learns to say from the features alone where on it a row belongs.
 """
 
@@ -61,8 +61,8 @@ class NeighborRecipe:
         out_dim: Dimensions of the map.
         neighbors: Of each row, in the graph of positives; all others where there are fewer.
         metric: What near means among features: "euclidean" or "cosine".
-        network: "mlp": a network from features to the map, which is then the map; "table": coordinates of the rows
-            alone, a little closer to the features; new rows are put among their nearest.
+        network: "table": the coordinates themselves; new rows are put among those that are nearest to them. "mlp": a
+            network that is taught the table and is then the map; it needs no stored rows, and is less exact.
         epochs: Passes of the table over the rows; None: 300, and no fewer than 1,000 steps.
         network_epochs: Passes of the network over the rows; None: 20, and no fewer than 1,000 steps.
         negatives: Points that each point is told from in a step.
