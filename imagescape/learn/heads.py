@@ -48,6 +48,20 @@ class Network(nn.Module):
         return features if self.projector is None else self.projector(features)
 
 
+def principal_axes(coords: Float[Tensor, "n d"]) -> tuple[Float[Tensor, " d"], Float[Tensor, "d d"]]:
+    """The mean, and the axes as columns, those of the largest variance first.
+
+    Signs are fixed by making the third moment along each axis positive, so that the same map is not mirrored
+    from run to run.
+    """
+    mean = coords.mean(0)
+    centred = coords - mean
+    _, axes = torch.linalg.eigh(centred.T @ centred)
+    axes = axes.flip(1)
+    skew = (centred @ axes).pow(3).sum(0)
+    return mean, axes * torch.where(skew < 0, -1.0, 1.0)
+
+
 @torch.no_grad()
 def straighten(projector: Projector, coords: Float[Tensor, "n d"]) -> None:
     """Fold centring and rotation to principal axes into the last layer, so every later projection has them.
@@ -56,17 +70,8 @@ def straighten(projector: Projector, coords: Float[Tensor, "n d"]) -> None:
         projector: Changed in place: its outputs on the images of `coords` become centred, with
             variances falling from axis to axis and the axes uncorrelated.
         coords: Its present outputs on the collection.
-
-    Signs are fixed by making the third moment along each axis positive, so that the same map is not mirrored
-    from run to run.
     """
-    coords = coords.cpu().double()  # not on the device: Metal has no float64
-    mean = coords.mean(0)
-    centred = coords - mean
-    _, axes = torch.linalg.eigh(centred.T @ centred)
-    axes = axes.flip(1)
-    skew = (centred @ axes).pow(3).sum(0)
-    axes = axes * torch.where(skew < 0, -1.0, 1.0)
+    mean, axes = principal_axes(coords.cpu().double())  # not on the device: Metal has no float64
     readout = projector.readout
     weight, bias = readout.weight.cpu().double(), readout.bias.cpu().double()
     readout.weight.copy_(axes.T @ weight)

@@ -20,9 +20,11 @@ from imagescape.errors import InputError
 
 LogSimilarity = Callable[[Tensor, Tensor], Tensor]
 
-# Logits of a block, at least. On a processor a block stays in its cache: larger ones were half as fast, and beyond the
-# 32 MiB that the allocator keeps, a fifth. A GPU wants 64 MiB at once.
-BLOCK_LOGITS = {"cpu": 2**18, "cuda": 2**24}
+# Logits of a block: on a processor 1 MiB of them stays in its cache, and beyond 32 MiB the allocator hands every tensor
+# back; a GPU wants many at once. A block also costs a few passes over all candidates, however few its rows are, which
+# more rows make up for.
+BLOCK_LOGITS = {"cpu": (2**18, 2**22), "cuda": (2**24, 2**24)}
+_ROWS_PER_DIMENSION = 8
 
 
 def cosine(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], *, temperature: float = 0.5) -> Float[Tensor, "n m"]:
@@ -245,9 +247,9 @@ def info_nce(
         positive = itself.roll(n)
 
         if block_rows is None:
-            at_once = BLOCK_LOGITS.get(anchors.device.type, BLOCK_LOGITS["cuda"])
-            # What a block costs beside its logits is a few passes over the others: that must not be the larger part.
-            block_rows = max(1, max(at_once, others.numel()) // len(others))
+            least, most = BLOCK_LOGITS.get(anchors.device.type, BLOCK_LOGITS["cuda"])
+            worthwhile = max(least, _ROWS_PER_DIMENSION * others.numel())
+            block_rows = max(1, min(worthwhile, most) // len(others))
         learned = _learned_by(log_similarity, anchors, others)
         total: Tensor = _SummedCrossEntropy.apply(
             log_similarity, itself, positive, decoupled, block_rows, anchors, others, *learned

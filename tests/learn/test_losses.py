@@ -208,7 +208,7 @@ def test_memory_is_linear_in_the_batch_when_blocked_and_quadratic_when_dense():
 
 
 def test_large_batches_are_blocked_without_being_asked(monkeypatch):
-    monkeypatch.setitem(BLOCK_LOGITS, "cpu", 2**14)
+    monkeypatch.setitem(BLOCK_LOGITS, "cpu", (2**12, 2**14))
     assert largest_tensor_saved(512, None) <= 2**14
 
 
