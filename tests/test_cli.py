@@ -143,6 +143,17 @@ class TestFlow:
         assert run("plot", mapped / "c.scape", "--training", "-o", tmp_path / "t.png")[0] == 0
         assert Image.open(tmp_path / "t.png").size[0] > 100
 
+    def test_plot_of_the_stages(self, run, fails, scape, tmp_path):
+        assert "the stages of 'M' were not kept" in fails("plot", scape, "--map", "M", "--stages", "-o", "s.png")
+        assert run("map", scape, "--name", "S", "--keep-stages", "--snapshot-epochs", "1", *TINY_MAP)[0] == 0
+        assert (scape / "runs" / "S" / "snapshots" / "stage-3-epoch-1.npy").exists()
+        for name in ("s.png", "page.html"):
+            options = ["--stages"] if name == "s.png" else []
+            assert run("plot", scape, "--map", "S", *options, "-o", tmp_path / name)[0] == 0
+        width, height = Image.open(tmp_path / "s.png").size
+        assert width > 2 * height
+        assert "stage1" not in (tmp_path / "page.html").read_text()  # coordinates are nothing to colour by
+
     def test_map_again_is_the_same_map(self, run, scape):
         before = Collection.open(scape).read(["x_M", "y_M"])
         code, out, err = run("map", scape, "--name", "again", *TINY_MAP)

@@ -104,6 +104,12 @@ def map_command(
     seed: Seed = None,
     device: Device = None,
     checkpoint_minutes: CheckpointMinutes = 5,
+    keep_stages: Annotated[
+        bool, typer.Option("--keep-stages", help="Write the map after each stage too: x_NAME_stage1, ….")
+    ] = False,
+    snapshot_epochs: Annotated[
+        int | None, typer.Option("--snapshot-epochs", help="Save the map every so many epochs, in runs/NAME/snapshots.")
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Learn a map of the images (t-SimCNE): a model, coordinates, and features.
@@ -126,7 +132,14 @@ def map_command(
         return
     settings.setdefault("preset", default_preset(settings, "fast"))
     model = map_images(
-        collection, name, method=method, overwrite=overwrite, checkpoint_minutes=checkpoint_minutes, **settings
+        collection,
+        name,
+        method=method,
+        overwrite=overwrite,
+        checkpoint_minutes=checkpoint_minutes,
+        keep_stages=keep_stages,
+        snapshot_epochs=snapshot_epochs,
+        **settings,
     )
     epochs_run = ",".join(str(stage.epochs) for stage in model.recipe_.stages)
     print(f"map '{name}' of {len(model.coords_)} images written ({epochs_run} epochs)")
