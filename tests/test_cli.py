@@ -202,10 +202,13 @@ class TestConfig:
         config.write_text(
             "stages:\n- {epochs: 1, dimension: 8, kernel: cosine, temperature: 0.2}\n"
             "- {epochs: 1, dimension: 2, learning_rate: 1e-3}\nwidth: 8\nbatch_size: 16\nweight_decay: 1e-4\n"
+            "keep_stages: true\nsnapshot_epochs: 1\n"
         )
         options = ("--backbone", "resnet10", "--width", "4", "--device", "cpu")
         code, _, err = run("map", scape, "--name", "C", "--config", config, *options)
         assert code == 0, err
+        assert "x_C_stage2" in Collection.open(scape).columns
+        assert (scape / "runs" / "C" / "snapshots" / "stage-2-epoch-1.npy").exists()
         recipe = read_config(scape / "models" / "C")["recipe"]
         assert [stage["dimension"] for stage in recipe["stages"]] == [8, 2]
         assert (recipe["stages"][0]["temperature"], recipe["stages"][1]["learning_rate"]) == (0.2, 0.001)
@@ -228,6 +231,7 @@ class TestConfig:
             ("width:", "width must be a whole number, got None"),
             ("preset: huge", "preset must be one of paper, fast, tiny"),
             ("temperature: 0.2", "no setting 'temperature'"),
+            ("snapshot_epochs: few", "snapshot_epochs must be a whole number"),
             ("augment: 3", "augment must be one of"),
             ("backbone: 3", "backbone must be"),
             ("device: 3", "device must be 'auto'"),

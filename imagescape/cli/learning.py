@@ -105,8 +105,8 @@ def map_command(
     device: Device = None,
     checkpoint_minutes: CheckpointMinutes = 5,
     keep_stages: Annotated[
-        bool, typer.Option("--keep-stages", help="Write the map after each stage too: x_NAME_stage1, ….")
-    ] = False,
+        bool | None, typer.Option("--keep-stages", help="Write the map after each stage too: x_NAME_stage1, ….")
+    ] = None,
     snapshot_epochs: Annotated[
         int | None, typer.Option("--snapshot-epochs", help="Save the map every so many epochs, in runs/NAME/snapshots.")
     ] = None,
@@ -123,7 +123,7 @@ def map_command(
     from imagescape.pipeline.maps import map_images, map_new_images
 
     collection = Collection.open(scape)
-    settings = recipe_settings(config, locals(), ("epochs", "preset", "out_dim"))
+    settings = recipe_settings(config, locals(), ("epochs", "preset", "out_dim", "keep_stages", "snapshot_epochs"))
     if new:
         if said := sorted(settings.keys() - {"device", "seed"}):
             raise InputError(f"--new uses the map's own network; it takes no {', '.join(said)}")
@@ -132,14 +132,7 @@ def map_command(
         return
     settings.setdefault("preset", default_preset(settings, "fast"))
     model = map_images(
-        collection,
-        name,
-        method=method,
-        overwrite=overwrite,
-        checkpoint_minutes=checkpoint_minutes,
-        keep_stages=keep_stages,
-        snapshot_epochs=snapshot_epochs,
-        **settings,
+        collection, name, method=method, overwrite=overwrite, checkpoint_minutes=checkpoint_minutes, **settings
     )
     epochs_run = ",".join(str(stage.epochs) for stage in model.recipe_.stages)
     print(f"map '{name}' of {len(model.coords_)} images written ({epochs_run} epochs)")

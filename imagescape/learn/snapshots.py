@@ -40,11 +40,13 @@ class Snapshots:
     stages: list[Float[np.ndarray, "n d"]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.keep_stages, bool):
+            raise InputError(f"keep_stages must be true or false, got {self.keep_stages!r}")
         if self.epochs is None:
             if self.callback is not None:
                 raise InputError("a callback is given the map every snapshot_epochs: say how many")
-        elif self.epochs < 1:
-            raise InputError(f"snapshot_epochs must be at least 1, got {self.epochs}")
+        elif not isinstance(self.epochs, int) or self.epochs < 1:
+            raise InputError(f"snapshot_epochs must be a whole number of at least 1, got {self.epochs!r}")
         elif self.callback is None and self.folder is None:
             raise InputError("snapshots go to a callback or a run folder: give at least one of them")
 

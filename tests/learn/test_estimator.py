@@ -390,7 +390,8 @@ class TestWhileItLearns:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"snapshot_epochs": 0}, "snapshot_epochs must be at least 1, got 0"),
+            ({"snapshot_epochs": 0}, "snapshot_epochs must be a whole number of at least 1, got 0"),
+            ({"keep_stages": "all"}, "keep_stages must be true or false, got 'all'"),
             ({"snapshot_epochs": 3}, "snapshots go to a callback or a run folder"),
             ({"callback": print}, "a callback is given the map every snapshot_epochs: say how many"),
         ],
