@@ -129,7 +129,9 @@ def _clock(seconds: float) -> str:
 
 
 @contextmanager
-def track(description: str, total: int | None = None, *, unit: str = "images", done: int = 0) -> Iterator[Tracker]:
+def track(
+    description: str, total: int | None = None, *, unit: str = "images", done: int = 0, quiet: bool = False
+) -> Iterator[Tracker]:
     """Show progress on stderr with rate and time left: a bar on a terminal, else a line every 10 s.
 
     Args:
@@ -137,8 +139,9 @@ def track(description: str, total: int | None = None, *, unit: str = "images", d
         total: Units in all, or None when nobody knows.
         unit: What is counted.
         done: Units finished by an earlier, interrupted run.
+        quiet: Show nothing, within work that shows its own progress.
     """
-    if not is_main_process():
+    if quiet or not is_main_process():
         yield _Silent()
         return
     if not sys.stderr.isatty():

@@ -165,6 +165,17 @@ class TestFlow:
         assert run("plot", mapped / "c.scape", "--training", "-o", tmp_path / "t.png")[0] == 0
         assert Image.open(tmp_path / "t.png").size[0] > 100
 
+    def test_plot_of_the_stages(self, run, fails, scape, tmp_path):
+        assert "the stages of 'M' were not kept" in fails("plot", scape, "--map", "M", "--stages", "-o", "s.png")
+        assert run("map", scape, "--name", "S", "--keep-stages", "--snapshot-epochs", "1", *TINY_MAP)[0] == 0
+        assert (scape / "runs" / "S" / "snapshots" / "stage-3-epoch-1.npy").exists()
+        for name in ("s.png", "page.html"):
+            options = ["--stages"] if name == "s.png" else []
+            assert run("plot", scape, "--map", "S", *options, "-o", tmp_path / name)[0] == 0
+        width, height = Image.open(tmp_path / "s.png").size
+        assert width > 2 * height
+        assert "stage1" not in (tmp_path / "page.html").read_text()  # coordinates are nothing to colour by
+
     def test_map_again_is_the_same_map(self, run, scape):
         before = Collection.open(scape).read(["x_M", "y_M"])
         code, out, err = run("map", scape, "--name", "again", *TINY_MAP)
@@ -253,10 +264,13 @@ class TestConfig:
         config.write_text(
             "stages:\n- {epochs: 1, dimension: 8, kernel: cosine, temperature: 0.2}\n"
             "- {epochs: 1, dimension: 2, learning_rate: 1e-3}\nwidth: 8\nbatch_size: 16\nweight_decay: 1e-4\n"
+            "keep_stages: true\nsnapshot_epochs: 1\n"
         )
         options = ("--backbone", "resnet10", "--width", "4", "--device", "cpu")
         code, _, err = run("map", scape, "--name", "C", "--config", config, *options)
         assert code == 0, err
+        assert "x_C_stage2" in Collection.open(scape).columns
+        assert (scape / "runs" / "C" / "snapshots" / "stage-2-epoch-1.npy").exists()
         recipe = read_config(scape / "models" / "C")["recipe"]
         assert [stage["dimension"] for stage in recipe["stages"]] == [8, 2]
         assert (recipe["stages"][0]["temperature"], recipe["stages"][1]["learning_rate"]) == (0.2, 0.001)
@@ -279,6 +293,7 @@ class TestConfig:
             ("width:", "width must be a whole number, got None"),
             ("preset: huge", "preset must be one of paper, fast, tiny"),
             ("temperature: 0.2", "no setting 'temperature'"),
+            ("snapshot_epochs: few", "snapshot_epochs must be a whole number"),
             ("augment: 3", "augment must be one of"),
             ("backbone: 3", "backbone must be"),
             ("device: 3", "device must be 'auto'"),
@@ -409,7 +424,10 @@ class TestBadInput:
             ),
             (["map", "--epochs", "5"], "epochs must be 3 numbers"),
             (["map", "--preset", "huge"], "Invalid value for '--preset'"),
-            (["map", "--method", "isomap"], "method must be one of tsimcne, neighbors, tsne, umap, pacmap, got 'isomap'"),
+            (
+                ["map", "--method", "isomap"],
+                "method must be one of tsimcne, neighbors, tsne, umap, pacmap, got 'isomap'",
+            ),
             (["map", "--method", "neighbors", "--features", "F"], "no features are called 'F'"),
             (["map", "--method", "neighbors", "--epochs", "1,2,3"], "--method neighbors takes no --epochs"),
             (["map", "--features", "F"], "--features is for maps of features"),

@@ -124,6 +124,12 @@ def map_command(
     seed: Seed = None,
     device: Device = None,
     checkpoint_minutes: CheckpointMinutes = 5,
+    keep_stages: Annotated[
+        bool | None, typer.Option("--keep-stages", help="Write the map after each stage too: x_NAME_stage1, ….")
+    ] = None,
+    snapshot_epochs: Annotated[
+        int | None, typer.Option("--snapshot-epochs", help="Save the map every so many epochs, in runs/NAME/snapshots.")
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Learn a map of the images (t-SimCNE), or of features that are there already (neighbors).
@@ -150,7 +156,7 @@ def map_command(
         return
     if said := [option for option in FEATURE_MAP_OPTIONS if options[option] is not None]:
         raise InputError(f"--{said[0]} is for maps of features: --method {', '.join(FEATURE_METHODS)}")
-    settings = recipe_settings(config, options, ("epochs", "preset", "out_dim"))
+    settings = recipe_settings(config, options, ("epochs", "preset", "out_dim", "keep_stages", "snapshot_epochs"))
     if new:
         if said := sorted(settings.keys() - {"device", "seed"}):
             raise InputError(f"--new uses the map's own network; it takes no {', '.join(said)}")

@@ -71,6 +71,9 @@ def plot(
     notes: Annotated[Path | None, typer.Option("--notes", help="YAML file of callouts: text and tip.")] = None,
     title: Annotated[str | None, typer.Option("--title", help="Above the picture.")] = None,
     training: Annotated[bool, typer.Option("--training", help="Draw the loss over the stages instead.")] = False,
+    stages: Annotated[
+        bool, typer.Option("--stages", help="Draw the map after each stage, side by side (of map --keep-stages).")
+    ] = False,
     seed: Seed = None,
 ) -> None:
     """Draw a map, coloured by any column, as a picture or as one self-contained page.
@@ -78,12 +81,14 @@ def plot(
     Example: `imagescape plot photos.scape --map M --color label -o map.png`
     """
     from imagescape.collection.store import Collection
-    from imagescape.show.maps import plot_map, plot_training, write_page
+    from imagescape.show.maps import plot_map, plot_stages, plot_training, write_page
 
     collection = Collection.open(scape)
     name = map_name or last_map(collection)
     if training:
         plot_training(collection, name, output)
+    elif stages:
+        plot_stages(collection, name, output, color=color, title=title, seed=seed or 0)
     elif output.suffix.lower() in (".html", ".htm"):
         write_page(collection, name, output, color=color, title=title)
     else:

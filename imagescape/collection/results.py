@@ -1,11 +1,13 @@
 """What the steps left in a collection, as arrays: maps, features, and which columns belong to which result.
 
 A result called NAME is in the columns `x_NAME, y_NAME, z_NAME` (or `coords_NAME` beyond three dimensions) and
-`features_NAME`; the network that made it is in `models/NAME`.
+`features_NAME`; the network that made it is in `models/NAME`. What the map was after each stage of its training, where
+that was kept, is in `x_NAME_stage1, y_NAME_stage1`, …: part of the map, and no map of its own.
 """
 
 import uuid
 from collections.abc import Mapping
+from itertools import count, takewhile
 from typing import Any
 
 import numpy as np
@@ -56,6 +58,28 @@ def map_coords(scape: Collection, name: str) -> np.ndarray:
         raise InputError(f"no map is called '{name}' in '{scape.path}'; there are: {here}")
     if f"coords_{name}" in scape.columns:
         return _matrix(scape, f"coords_{name}")
+    return _axes(scape, name)
+
+
+def stage_names(scape: Collection, name: str) -> list[str]:
+    """`NAME_stage1`, …: what the columns of the map's stages are called, as many as were kept."""
+    every = (f"{name}_stage{number}" for number in count(1))
+    return list(takewhile(lambda one: f"x_{one}" in scape.columns and not _is_map(scape, f"x_{one}", "x_"), every))
+
+
+def stage_coords(scape: Collection, name: str) -> list[np.ndarray]:
+    """Coordinates of a map after each stage, (rows, d) float32 each in table order; NaN for rows that are not on it.
+
+    Raises:
+        InputError: they were not kept.
+    """
+    names = stage_names(scape, name)
+    if not names:
+        raise InputError(f"the stages of '{name}' were not kept; map with --keep-stages to have them")
+    return [_axes(scape, one) for one in names]
+
+
+def _axes(scape: Collection, name: str) -> np.ndarray:
     columns = [f"{axis}_{name}" for axis in _AXES if f"{axis}_{name}" in scape.columns]
     table = scape.read(columns)
     return np.column_stack([_floats(table[column]) for column in columns])
@@ -177,7 +201,8 @@ def _matrix(scape: Collection, column: str) -> np.ndarray:
 def columns_of(scape: Collection, name: str) -> list[str]:
     """Columns that the results called `name` are in."""
     parts = (*_AXES, "coords", "features", "neighbors", "distances")
-    return [column for column in (f"{part}_{name}" for part in parts) if column in scape.columns]
+    stages = [f"{axis}_{stage}" for stage in stage_names(scape, name) for axis in _AXES]
+    return [column for column in (*(f"{part}_{name}" for part in parts), *stages) if column in scape.columns]
 
 
 def replace_columns(scape: Collection, name: str, ids: np.ndarray, columns: Mapping[str, np.ndarray]) -> None:

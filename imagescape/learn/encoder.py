@@ -176,16 +176,19 @@ class Encoder:
         """Images at a time without gradients: fewer where they are large, so that memory stays the same."""
         return max(8, _BATCH * 64**2 // max(64, self.preprocessing.size_px) ** 2)
 
-    def encode_pixels(self, pixels: Any) -> tuple[Float[np.ndarray, "n h"], Float[np.ndarray, "n d"]]:
+    def encode_pixels(
+        self, pixels: Any, *, quiet: bool = False
+    ) -> tuple[Float[np.ndarray, "n h"], Float[np.ndarray, "n d"]]:
         """The same for images that are already square and of the cache's size.
 
         Args:
             pixels: uint8 (n, s, s, 3): an array, or rows of one that are read when they are indexed.
+            quiet: Show no progress.
         """
         n, projector = len(pixels), self.network.projector
         features = np.empty((n, self.out_features), np.float32)
         projections = np.empty((n, self.architecture.out_features), np.float32)
-        with torch.inference_mode(), track("encode", n) as tracker:
+        with torch.inference_mode(), track("encode", n, quiet=quiet) as tracker:
             for start in range(0, n, self.batch_size):
                 rows = slice(start, min(start + self.batch_size, n))
                 h = self.features_of(torch.from_numpy(np.array(pixels[rows])))

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Sized
 from dataclasses import fields, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self, cast
@@ -36,7 +37,8 @@ from imagescape.learn.encoder import (
 from imagescape.learn.heads import Network, straighten
 from imagescape.learn.pairs import Augmented, CachedFeatures, Pairs, ReadyPairs
 from imagescape.learn.recipe import Recipe, Stage
-from imagescape.learn.train import Loss, Record, fit, make_fabric, read_metrics, seconds_per_step
+from imagescape.learn.snapshots import Callback, Snapshots
+from imagescape.learn.train import Record, fit, make_fabric, read_metrics, seconds_per_step
 from imagescape.runtime import autocast_dtype, seed_for, track
 
 # Augmentations of each image that a stage of the head alone learns from, and the memory they may take before
@@ -63,6 +65,8 @@ class ContrastiveEstimator:
     Attributes after `fit`:
         coords_: Projections of the images it was fitted on, (n, d) float32, in the order given.
         features_: Backbone features of the same, (n, h) float32.
+        stage_coords_: With `keep_stages`, else empty: the map after each stage on its principal axes, (n, d)
+            float32, of more than 3 dimensions the first 2.
         history_: Metrics of the training: stage, epoch, step, loss, learning_rate, images_per_second.
         recipe_: The recipe as it was run, with nothing left on "auto" that changes the result.
         encoder_: The network with its preprocessing.
@@ -77,7 +81,15 @@ class ContrastiveEstimator:
         self.encoder_: Encoder | None = None
 
     def fit(
-        self, images: object, y: object = None, *, run_folder: str | Path | None = None, checkpoint_minutes: float = 5
+        self,
+        images: object,
+        y: object = None,
+        *,
+        run_folder: str | Path | None = None,
+        checkpoint_minutes: float = 5,
+        keep_stages: bool = False,
+        snapshot_epochs: int | None = None,
+        callback: Callback | None = None,
     ) -> Self:
         """Train on `images`; labels are never used.
 
@@ -87,12 +99,24 @@ class ContrastiveEstimator:
             run_folder: Where metrics and checkpoints go. A run of the same recipe that was stopped
                 there is taken up again and ends with the same weights as if it had not been.
             checkpoint_minutes: How often the state is saved there.
+            keep_stages: Keep the map after each stage, as `stage_coords_`.
+            snapshot_epochs: In stages of up to 3 dimensions, place all images every so many epochs: saved in
+                `run_folder` as `snapshots/stage-2-epoch-10.npy`, and given to `callback`. What is learned stays
+                the same; the maps are as the network gives them, not yet turned to their principal axes.
+            callback: `callback(stage, epoch, coords)` with the stage (from 1), the epochs done in it, and (n, d).
 
         Raises:
             InputError: fewer images than a batch, an unreadable image, an unknown backbone.
             CheckpointError: `run_folder` holds a run of another recipe or other images.
             Interrupted: Ctrl-C.
         """
+        folder = None if run_folder is None else Path(run_folder)
+        snapshots = Snapshots(
+            keep_stages=keep_stages,
+            epochs=snapshot_epochs,
+            callback=callback,
+            folder=folder and folder / "snapshots",
+        )
         fabric = make_fabric(self.recipe.device, self.recipe.precision)
         encoder, pixels = self._prepare(images, fabric)
         recipe = replace(
@@ -104,12 +128,13 @@ class ContrastiveEstimator:
             precision="fp32" if autocast_dtype(encoder.device, self.recipe.precision) is None else "bf16",
         )
         pairs = self._pairs(pixels, encoder.preprocessing, fabric.device)
-        record = None if run_folder is None else Record(Path(run_folder), checkpoint_minutes)
+        record = None if folder is None else Record(folder, checkpoint_minutes)
         recipe = self._settle(
             recipe, record, _fingerprint(pixels), fabric, lambda: _fit_to_time(recipe, encoder, pairs, fabric)
         )
         self.recipe_ = recipe
-        self.history_ = self._run_stages(recipe, encoder, pairs, fabric, record)
+        self.history_ = self._run_stages(recipe, encoder, pairs, pixels, fabric, record, snapshots)
+        self.stage_coords_ = snapshots.stages
         features, coords = encoder.encode_pixels(pixels)
         if self._straighten:
             straighten(encoder.projector, torch.from_numpy(coords))
@@ -237,7 +262,14 @@ class ContrastiveEstimator:
         return recipe
 
     def _run_stages(
-        self, recipe: Recipe, encoder: Encoder, pairs: Pairs, fabric: Fabric, record: Record | None
+        self,
+        recipe: Recipe,
+        encoder: Encoder,
+        pairs: Pairs,
+        pixels: np.ndarray,
+        fabric: Fabric,
+        record: Record | None,
+        snapshots: Snapshots,
     ) -> list[dict[str, Any]]:
         network, projector = encoder.network, encoder.projector
         history: list[dict[str, Any]] = []
@@ -246,15 +278,16 @@ class ContrastiveEstimator:
                 generator = torch.Generator().manual_seed(seed_for(recipe.seed, "readout", number))
                 deviation = 1.0 if stage.trains == "readout" else recipe.hidden**-0.5
                 projector.replace_readout(stage.dimension, generator, deviation=deviation)
+                encoder.architecture = replace(encoder.architecture, out_features=stage.dimension)
             finished = None if record is None else record.folder / f"stage-{number}.safetensors"
             if finished is not None and finished.exists():
                 load_weights(network, finished)
-                continue
-            loss = stage.loss()
-            history += _train_stage(recipe, stage, number, encoder, pairs, loss, fabric, record)
-            if finished is not None and fabric.is_global_zero:
-                save_weights(network, finished)
-        encoder.architecture = replace(encoder.architecture, out_features=projector.readout.out_features)
+            else:
+                after_epoch = partial(snapshots.after_epoch, number, encoder, pixels)
+                history += _train_stage(recipe, stage, number, encoder, pairs, after_epoch, fabric, record)
+                if finished is not None and fabric.is_global_zero:
+                    save_weights(network, finished)
+            snapshots.after_stage(encoder, pixels)
         return history if record is None else read_metrics(record.metrics_path)
 
 
@@ -264,11 +297,12 @@ def _train_stage(
     number: int,
     encoder: Encoder,
     pairs: Pairs,
-    loss: Loss,
+    after_epoch: Callable[[int], object],
     fabric: Fabric,
     record: Record | None,
 ) -> list[dict[str, Any]]:
     network: nn.Module = encoder.network
+    loss = stage.loss()
     schedule = recipe.schedule(stage, len(pairs))
     frozen: list[nn.Parameter] = []
     if stage.trains != "all":
@@ -278,7 +312,17 @@ def _train_stage(
     for parameter in frozen:
         parameter.requires_grad_(False)
     try:
-        return fit(network, pairs, loss, schedule, fabric=fabric, seed=recipe.seed, stage=number, record=record)
+        return fit(
+            network,
+            pairs,
+            loss,
+            schedule,
+            fabric=fabric,
+            seed=recipe.seed,
+            stage=number,
+            record=record,
+            after_epoch=after_epoch,
+        )
     finally:
         for parameter in frozen:
             parameter.requires_grad_(True)

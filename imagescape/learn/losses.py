@@ -14,14 +14,17 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch.autograd.function import once_differentiable
 
 from imagescape.errors import InputError
 
 LogSimilarity = Callable[[Tensor, Tensor], Tensor]
 
-# Logits that are held at once; beyond this the loss goes through them in blocks of rows. 64 MiB in float32.
-MAX_DENSE_LOGITS = 2**24
+# Logits of a block: on a processor 1 MiB of them stays in its cache, and beyond 32 MiB the allocator hands every tensor
+# back; a GPU wants many at once. A block also costs a few passes over all candidates, however few its rows are, which
+# more rows make up for.
+BLOCK_LOGITS = {"cpu": (2**18, 2**22), "cuda": (2**24, 2**24)}
+_ROWS_PER_DIMENSION = 8
 
 
 def cosine(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], *, temperature: float = 0.5) -> Float[Tensor, "n m"]:
@@ -49,12 +52,47 @@ def gaussian(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], *, bandwidth: flo
 
 def squared_distances(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
     """|a_i - b_j|^2, exact by differences up to 3 dimensions, else by one matrix product of centred rows."""
-    if a.shape[1] <= 3:
-        return sum((x[:, None] - y[None, :]).square() for x, y in zip(a.unbind(1), b.unbind(1), strict=True))  # type: ignore[return-value]
-    # The product form loses digits with the distance from the origin, so the origin goes to the middle.
-    centre = b.detach().mean(0)
-    a, b = a - centre, b - centre
-    return torch.addmm(a.square().sum(1, keepdim=True) + b.square().sum(1), a, b.T, alpha=-2).clamp_min(0)
+    squares: Tensor = _SquaredDistances.apply(a, b)
+    return squares
+
+
+class _SquaredDistances(torch.autograd.Function):
+    """In few passes through memory, which is what these cost on a processor; nothing of (n, m) is kept."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
+        if a.shape[1] <= 3:
+            ctx.save_for_backward(a, b)
+            first, *others = _axes(a, b)
+            total = torch.sub(*first).square_()
+            for x, y in others:
+                difference = x - y
+                total.addcmul_(difference, difference)
+            return total
+        # The product form loses digits with the distance from the origin, so the origin goes to the middle.
+        centre = b.mean(0)
+        a, b = a - centre, b - centre
+        ctx.save_for_backward(a, b)
+        return torch.addmm(a.square().sum(1, keepdim=True) + b.square().sum(1), a, b.T, alpha=-2).clamp_min_(0)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slopes: Tensor) -> tuple[Tensor, Tensor]:
+        a, b = ctx.saved_tensors
+        if a.shape[1] > 3:
+            by_a = slopes.sum(1, keepdim=True) * a - slopes @ b
+            by_b = slopes.sum(0)[:, None] * b - slopes.T @ a
+            return 2 * by_a, 2 * by_b
+        by_a, by_b = torch.empty_like(a), torch.empty_like(b)
+        for i, (x, y) in enumerate(_axes(a, b)):
+            pull = (x - y).mul_(slopes)
+            by_a[:, i], by_b[:, i] = pull.sum(1), -pull.sum(0)
+        return 2 * by_a, 2 * by_b
+
+
+def _axes(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> list[tuple[Float[Tensor, "n 1"], Float[Tensor, " m"]]]:
+    """Axis by axis, the values of each packed together: else they are read one by one."""
+    return list(zip(a.T.contiguous()[:, :, None], b.T.contiguous(), strict=True))
 
 
 class Setting(nn.Module):
@@ -169,9 +207,9 @@ def info_nce(
 
     Row i of `view_a` and row i of `view_b` are two views of image i. Every one of the 2n rows
     is an anchor; it is compared with the two views of all m images but itself, the positive
-    staying among them. The (2n, 2m) similarities are held whole only when they are few; beyond
-    that they are made a block of rows at a time and made again in the backward pass, so that
-    memory grows with the batch and not with its square.
+    staying among them. The (2n, 2m) similarities are made a block of rows at a time, and their
+    gradients with them, so that memory grows with the batch and not with its square. What the
+    kernel learns itself gets its gradient too; second derivatives there are none.
 
     Args:
         view_a: Projections of the first views, (n, d).
@@ -180,7 +218,7 @@ def info_nce(
         candidates: Both views of the whole batch when these n images are one device's share of
             it, (m, d) each; None: the n images are the batch.
         first_row: Which candidate row is row 0 of this share.
-        block_rows: Anchors at a time; None: as many as keep a block within `MAX_DENSE_LOGITS`.
+        block_rows: Anchors at a time; None: as the device likes them, see `BLOCK_LOGITS`.
         decoupled: Whether the positive is left out of what the anchor is compared with, so that a pair that
             lies close already is pulled as much as any other (Yeh et al. 2022, arXiv:2110.06848).
 
@@ -209,22 +247,13 @@ def info_nce(
         positive = itself.roll(n)
 
         if block_rows is None:
-            block_rows = max(1, MAX_DENSE_LOGITS // (2 * m))
-        if block_rows >= 2 * n:
-            return _cross_entropy(anchors, others, itself, positive, log_similarity, decoupled) / (2 * n)
-        total = anchors.new_zeros(())
-        for rows in torch.arange(2 * n, device=anchors.device).split(block_rows):
-            total = total + checkpoint(
-                _cross_entropy,
-                anchors[rows],
-                others,
-                itself[rows],
-                positive[rows],
-                log_similarity,
-                decoupled,
-                use_reentrant=False,
-                preserve_rng_state=False,
-            )
+            least, most = BLOCK_LOGITS.get(anchors.device.type, BLOCK_LOGITS["cuda"])
+            worthwhile = max(least, _ROWS_PER_DIMENSION * others.numel())
+            block_rows = max(1, min(worthwhile, most) // len(others))
+        learned = _learned_by(log_similarity, anchors, others)
+        total: Tensor = _SummedCrossEntropy.apply(
+            log_similarity, itself, positive, decoupled, block_rows, anchors, others, *learned
+        )
         return total / (2 * n)
 
 
@@ -245,19 +274,78 @@ class InfoNCE(nn.Module):
         return info_nce(view_a, view_b, log_similarity=self.log_similarity, decoupled=self.decoupled, **shares)
 
 
+class _SummedCrossEntropy(torch.autograd.Function):
+    """The sum over all anchors, a block of rows at a time, each block's gradients made while it is at hand.
+
+    The gradient of the loss by the logits is known with the loss itself, so it goes through the kernel at once and
+    backward only scales what came out: nothing of a block is kept, or made twice.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        log_similarity: LogSimilarity,
+        itself: Int[Tensor, " b"],
+        positive: Int[Tensor, " b"],
+        decoupled: bool,
+        block_rows: int,
+        anchors: Float[Tensor, "b d"],
+        others: Float[Tensor, "c d"],
+        *learned: Tensor,
+    ) -> Float[Tensor, ""]:
+        wanted = any(ctx.needs_input_grad)
+        total = anchors.new_zeros(())
+        gradients = [torch.zeros_like(tensor) for tensor in (anchors, others, *learned)] if wanted else []
+
+        def add(rows: slice) -> None:
+            """What these anchors add; a function, so that a block is gone before the next is made."""
+            inputs = [tensor.detach().requires_grad_(wanted) for tensor in (anchors[rows], others)]
+            with torch.set_grad_enabled(wanted):
+                logits = log_similarity(*inputs)
+            loss, slopes = _cross_entropy(logits.detach(), itself[rows], positive[rows], decoupled)
+            total.add_(loss)
+            if wanted:
+                parts = torch.autograd.grad(logits, [*inputs, *learned], slopes, retain_graph=bool(learned))
+                for gradient, part in zip([gradients[0][rows], *gradients[1:]], parts, strict=True):
+                    gradient.add_(part)
+
+        for first in range(0, len(anchors), block_rows):
+            add(slice(first, first + block_rows))
+        ctx.save_for_backward(*gradients)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Float[Tensor, ""]) -> tuple[Tensor | None, ...]:
+        return (None,) * 5 + tuple(slope * gradient for gradient in ctx.saved_tensors)
+
+
 def _cross_entropy(
-    anchors: Float[Tensor, "b d"],
-    others: Float[Tensor, "c d"],
-    itself: Int[Tensor, " b"],
-    positive: Int[Tensor, " b"],
-    log_similarity: LogSimilarity,
-    decoupled: bool,
-) -> Float[Tensor, ""]:
-    logits = log_similarity(anchors, others).scatter(1, itself[:, None], -torch.inf)
-    if not decoupled:
-        return F.cross_entropy(logits, positive, reduction="sum")
-    negatives = logits.scatter(1, positive[:, None], -torch.inf)
-    return (negatives.logsumexp(1) - logits.gather(1, positive[:, None]).squeeze(1)).sum()
+    logits: Float[Tensor, "b c"], itself: Int[Tensor, " b"], positive: Int[Tensor, " b"], decoupled: bool
+) -> tuple[Float[Tensor, ""], Float[Tensor, "b c"]]:
+    """The sum over the rows, and its gradient by the logits: softmax less one at the positive."""
+    itself, positive = itself[:, None], positive[:, None]
+    chosen = logits.gather(1, positive)
+    # A copy, which is then worked on in place: the kernel may need its own result to find its gradient.
+    logits = logits.scatter(1, itself, -torch.inf)
+    if decoupled:
+        logits.scatter_(1, positive, -torch.inf)
+    highest = logits.amax(1, keepdim=True)
+    weights = logits.sub_(highest).exp_()
+    sums = weights.sum(1, keepdim=True)
+    loss = (highest + sums.log() - chosen).sum()
+    return loss, weights.div_(sums).scatter_add_(1, positive, -torch.ones_like(sums))
+
+
+def _learned_by(log_similarity: LogSimilarity, a: Tensor, b: Tensor) -> list[Tensor]:
+    """What a kernel learns itself: the leaves of its graph where the rows need no gradient."""
+    waiting: list[Any] = [log_similarity(a[:1].detach(), b[:1].detach()).grad_fn]
+    seen: set[Any] = set()
+    while waiting:
+        if (node := waiting.pop()) is not None and node not in seen:
+            seen.add(node)
+            waiting += [before for before, _ in node.next_functions]
+    return [node.variable for node in seen if hasattr(node, "variable")]
 
 
 def _at_least_float32(rows: Tensor) -> Tensor:

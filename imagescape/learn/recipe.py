@@ -222,5 +222,6 @@ def _settle_numbers(settings: Any) -> None:
 
 
 def known_settings() -> list[str]:
-    """Every setting that a recipe can be given, by name."""
-    return ["epochs", "preset", "out_dim", "temperature", *(field.name for field in fields(Recipe))]
+    """Every setting that a recipe, or the learning of a map, can be given, by name."""
+    own = ["epochs", "preset", "out_dim", "temperature", "keep_stages", "snapshot_epochs"]
+    return [*own, *(field.name for field in fields(Recipe))]

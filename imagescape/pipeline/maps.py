@@ -1,5 +1,6 @@
 """`train`, `map` and `evaluate`: from the images of a collection to an encoder, a map, and what they are worth."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from imagescape.collection.results import (
     features,
     ids_of,
     map_coords,
+    map_names,
     replace_columns,
     sign_features,
 )
@@ -68,6 +70,8 @@ def map_images(
     method: str = "tsimcne",
     overwrite: bool = False,
     checkpoint_minutes: float = 5,
+    keep_stages: bool = False,
+    snapshot_epochs: int | None = None,
     **settings: Any,
 ) -> ContrastiveEstimator:
     """Learn a map of the collection and write its columns: `x_<name>, y_<name>, features_<name>`.
@@ -81,6 +85,9 @@ def map_images(
         method: "tsimcne".
         overwrite: Replace a map of that name, or an unfinished run of other settings.
         checkpoint_minutes: How often the state of the training is saved.
+        keep_stages: Write the map after each stage too: `x_<name>_stage1, y_<name>_stage1`, …; of more than 3
+            dimensions the first 2 principal components.
+        snapshot_epochs: Save the map every so many epochs, in `runs/<name>/snapshots`.
         settings: Of the method, as its class takes them.
 
     Raises:
@@ -91,8 +98,15 @@ def map_images(
         known = (*METHODS, *FEATURE_METHODS)
         raise InputError(f"method must be one of {', '.join(known)}, got '{method}'")
     _check_free(scape, name, overwrite)
-    model, ids = _fit(scape, name, METHODS[method], overwrite, checkpoint_minutes, settings)
+    if keep_stages and (
+        others := [one for one in map_names(scape) if re.fullmatch(rf"{re.escape(name)}_stage\d+", one)]
+    ):
+        raise InputError(f"the map {others[0]} has the columns of a stage of '{name}'; choose another --name")
+    options = {"checkpoint_minutes": checkpoint_minutes, "keep_stages": keep_stages, "snapshot_epochs": snapshot_epochs}
+    model, ids = _fit(scape, name, METHODS[method], overwrite, options, settings)
     columns = coord_columns(name, model.coords_) | {f"features_{name}": model.features_.astype(np.float16)}
+    for number, coords in enumerate(model.stage_coords_, 1):
+        columns |= coord_columns(f"{name}_stage{number}", coords)
     _finish(scape, name, ids, columns, model)
     return model
 
@@ -113,7 +127,7 @@ def train_encoder(
     if method not in TRAINERS:
         raise InputError(f"method must be one of {', '.join(TRAINERS)}, got '{method}'")
     _check_free(scape, name, overwrite)
-    model, ids = _fit(scape, name, TRAINERS[method], overwrite, checkpoint_minutes, settings)
+    model, ids = _fit(scape, name, TRAINERS[method], overwrite, {"checkpoint_minutes": checkpoint_minutes}, settings)
     _finish(scape, name, ids, {f"features_{name}": model.features_.astype(np.float16)}, model)
     return model
 
@@ -123,7 +137,7 @@ def _fit(
     name: str,
     method: type[ContrastiveEstimator],
     overwrite: bool,
-    checkpoint_minutes: float,
+    options: dict[str, Any],
     settings: dict[str, Any],
 ) -> tuple[ContrastiveEstimator, np.ndarray]:
     estimator = method(**settings)
@@ -132,7 +146,7 @@ def _fit(
         replace_folder(run_folder, lambda _: None)
 
     def train() -> ContrastiveEstimator:
-        return estimator.fit(images, run_folder=run_folder, checkpoint_minutes=checkpoint_minutes)
+        return estimator.fit(images, run_folder=run_folder, **options)
 
     try:
         try:

@@ -29,7 +29,7 @@ FORMATS = (".png", ".svg", ".pdf")
 LEGEND_CLASSES = 20  # more classes than this are named around the map
 PERIPHERY_CLASSES = 250  # and of these only the largest
 
-_COLORMAP = "viridis"
+COLORMAP = "viridis"
 _LABEL_POINTS = (4.4, 9.0)  # smallest and largest type around the map
 _FILL = 0.68  # a full circle would push names far from their angles
 _THUMBNAIL_LIMIT = 400
@@ -78,13 +78,13 @@ def draw_map(
     many = isinstance(data, Categories) and len(data.names) > LEGEND_CLASSES
     if naming == "auto":
         naming = "periphery" if many and not notes else "legend"
-    shown = _shown(data, naming)
+    shown = shown_classes(data, naming)
     usual = (14.5, 8.5) if notes else (11.0, 11.0) if naming == "periphery" and len(shown) else (11.0, 8.5)
     figure = Figure(figsize=size_inches or usual, facecolor="white")
     FigureCanvasAgg(figure)
     margins = _margins(usual if size_inches is None else size_inches, data, shown, naming, bool(notes))
     page = Page.around(figure, coords, margins, is_disc=naming == "periphery")
-    colors, missing = _point_colors(data, shown, len(coords))
+    colors, missing = point_colors(data, shown, len(coords))
     _draw_points(page, coords, colors, missing, seed)
     obstacles: list[Box] = []
     if isinstance(data, Categories) and naming == "periphery":
@@ -141,7 +141,7 @@ def _margins(
     if data is None or naming == "none":
         return Margins(left, right)
     if naming == "legend":
-        entries = [text for text, _ in _legend_entries(data, shown)]
+        entries = [text for text, _ in legend_entries(data, shown)]
         return Margins(left, right + 0.45 + max((text_inches(text, 8.5)[0] for text in entries), default=0.0))
     points = _label_points(len(shown), 0.35 * min(size_inches))
     names = 0.1 + max((text_inches(short(data.names[code]), points)[0] for code in shown), default=0.0)
@@ -162,7 +162,7 @@ def _checked(
     return coords
 
 
-def _shown(data: Categories | Quantity | None, naming: Naming) -> np.ndarray:
+def shown_classes(data: Categories | Quantity | None, naming: Naming) -> np.ndarray:
     """Codes of the classes that get a name: all, or the largest when there is no room for all."""
     if not isinstance(data, Categories):
         return np.empty(0, np.int64)
@@ -170,14 +170,14 @@ def _shown(data: Categories | Quantity | None, naming: Naming) -> np.ndarray:
     return data.largest(limits[naming])
 
 
-def _point_colors(data: Categories | Quantity | None, shown: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+def point_colors(data: Categories | Quantity | None, shown: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Colour of each point, (n, 3), and which of them have none of their own, (n,) bool."""
     if data is None:
         return np.tile(to_rgb("#3c6e9f"), (count, 1)), np.zeros(count, bool)
     if isinstance(data, Quantity):
         missing = np.isnan(data.values)
         scale = Normalize(data.low, data.high, clip=True)
-        colors = colormaps[_COLORMAP](scale(np.where(missing, data.low, data.values)))[:, :3]
+        colors = colormaps[COLORMAP](scale(np.where(missing, data.low, data.values)))[:, :3]
     else:
         palette = np.array([to_rgb(color) for color in _class_colors(data, shown)] + [to_rgb(NULL_COLOR)])
         missing = ~np.isin(data.codes, shown)
@@ -256,7 +256,7 @@ def _draw_names(page: Page, coords: np.ndarray, data: Categories, shown: np.ndar
 
 def _draw_legend(page: Page, data: Categories, shown: np.ndarray, column: str) -> None:
     handles = [
-        Line2D([], [], marker="o", ls="", ms=7, color=color, label=text) for text, color in _legend_entries(data, shown)
+        Line2D([], [], marker="o", ls="", ms=7, color=color, label=text) for text, color in legend_entries(data, shown)
     ]
     legend = page.axes.legend(
         handles=handles,
@@ -275,7 +275,7 @@ def _draw_legend(page: Page, data: Categories, shown: np.ndarray, column: str) -
         text.set_parse_math(False)
 
 
-def _legend_entries(data: Categories, shown: np.ndarray) -> list[tuple[str, str]]:
+def legend_entries(data: Categories, shown: np.ndarray) -> list[tuple[str, str]]:
     """(text, colour) of each line of the legend."""
     colors, counts = _class_colors(data, shown), data.counts
     entries = [(f"{short(data.names[code])}  ({counts[code]:,})", colors[code]) for code in shown]
@@ -293,7 +293,7 @@ def _draw_color_bar(page: Page, data: Quantity, column: str) -> None:
     axes = figure.add_axes((1 - 1.05 / width, 0.28, 0.16 / width, 0.44))
     top = data.high if data.high > data.low else data.low + 1
     ramp = np.linspace(0, 1, 256)[:, None]
-    axes.imshow(ramp, origin="lower", aspect="auto", cmap=_COLORMAP, extent=(0, 1, data.low, top))
+    axes.imshow(ramp, origin="lower", aspect="auto", cmap=COLORMAP, extent=(0, 1, data.low, top))
     axes.set_xticks([])
     axes.yaxis.tick_right()
     axes.tick_params(labelsize=8, color=SOFT, labelcolor=INK, length=3)

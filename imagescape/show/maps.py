@@ -6,15 +6,17 @@ from typing import Any
 import numpy as np
 from pyarrow import types
 
-from imagescape.collection.results import ids_of, map_coords, map_names, user_columns
+from imagescape.collection.results import ids_of, map_coords, map_names, stage_coords, stage_names, user_columns
 from imagescape.collection.store import Collection
 from imagescape.errors import InputError
 from imagescape.evaluate.map_quality import MapQuality
+from imagescape.learn.encoder import read_config
 from imagescape.pipeline.maps import training_history
 from imagescape.report.callouts import read_notes
 from imagescape.report.html_map import write_html_map
 from imagescape.report.map_plot import draw_map, save_figure
 from imagescape.report.quality_plot import draw_quality
+from imagescape.report.stage_plot import draw_stages
 from imagescape.report.training_plot import draw_training
 
 # A map of very many images shows a sample of their pictures; more would not be seen, and cost memory.
@@ -98,6 +100,36 @@ def plot_quality(quality: MapQuality, path: Path) -> None:
     save_figure(draw_quality(quality, title=f"quality of the map '{quality.name}', {quality.rows:,} images"), path)
 
 
+def plot_stages(
+    scape: Collection, name: str, path: Path, *, color: str | None = None, title: str | None = None, seed: int = 0
+) -> None:
+    """Draw a map after each stage of its training, side by side; arguments and errors as for `plot_map`."""
+    map_coords(scape, name)  # says so when there is no such map
+    stages = stage_coords(scape, name)
+    if any(coords.shape[1] < 2 for coords in stages):
+        raise InputError(f"a picture needs 2 dimensions, a stage of '{name}' has 1")
+    rows = np.flatnonzero(~np.isnan(stages[0][:, 0]))
+    color = color or default_color(scape)
+    recipe = read_config(scape.path / "models" / name)["recipe"]
+    figure = draw_stages(
+        [coords[rows, :2] for coords in stages],
+        names=[_stage_title(number, stage) for number, stage in enumerate(recipe["stages"], 1)],
+        values=None if color is None else _column(scape, color, rows),
+        column=color or "",
+        title=title if title is not None else f"{scape.path.stem}: the map '{name}' after each stage",
+        seed=seed,
+    )
+    save_figure(figure, path)
+
+
+def _stage_title(number: int, stage: dict[str, Any]) -> str:
+    parts = {"all": "the whole network", "projector": "the head alone", "readout": "the last layer alone"}
+    shown = "" if stage["dimension"] == 2 else ", first 2 "
+    shown += "principal components" if stage["dimension"] > 3 else "of 3 axes" if shown else ""
+    epochs = f"{stage['epochs']} epoch" + "s" * (stage["epochs"] > 1)
+    return f"stage {number}: {parts[stage['trains']]}, {epochs}\n{stage['dimension']} dimensions{shown}"
+
+
 def default_color(scape: Collection) -> str | None:
     """The column that says most about the images, where the collection came with one."""
     return next((column for column in _LABELS if column in scape.columns and _goes_on_page(scape, column)), None)
@@ -107,7 +139,8 @@ def _goes_on_page(scape: Collection, column: str) -> bool:
     """Text, numbers and booleans that came with the images; no coordinates, no bookkeeping."""
     kind = scape.schema.field(column).type
     plain = any(is_kind(kind) for is_kind in (types.is_string, types.is_integer, types.is_floating, types.is_boolean))
-    computed = column.endswith(tuple(f"_{name}" for name in map_names(scape)))
+    results = [one for name in map_names(scape) for one in (name, *stage_names(scape, name))]
+    computed = column.endswith(tuple(f"_{one}" for one in results))
     return plain and not computed and column not in ("uri", "status", "bytes")
 
 

@@ -346,6 +346,62 @@ class TestSettings:
             small(epochs=(0, 2, 2))
 
 
+class TestWhileItLearns:
+    def test_the_map_after_each_stage(self, fitted, images):
+        model = small().fit(images, keep_stages=True)
+        assert_same_weights(weights(model), weights(fitted))
+        assert [coords.shape for coords in model.stage_coords_] == [(64, 2)] * 3
+        assert_allclose(model.stage_coords_[-1], fitted.coords_, atol=1e-4 * np.abs(fitted.coords_).max())
+        assert np.abs(model.stage_coords_[1] - model.stage_coords_[2]).max() > 0
+        features = small(epochs=(2, 0, 0)).fit(images).coords_.astype(np.float64)
+        centred = features - features.mean(0)
+        _, _, axes = np.linalg.svd(centred, full_matrices=False)
+        expected = np.abs(centred @ axes[:2].T)
+        assert_allclose(np.abs(model.stage_coords_[0]), expected, atol=1e-3 * expected.max())
+
+    def test_stages_of_an_earlier_process_are_kept_too(self, images, tmp_path):
+        whole = small().fit(images, keep_stages=True)
+        small().fit(images, run_folder=tmp_path)
+        (tmp_path / "stage-3.safetensors").unlink()
+        again = small().fit(images, run_folder=tmp_path, keep_stages=True)
+        for ours, theirs in zip(again.stage_coords_, whole.stage_coords_, strict=True):
+            assert_array_equal(ours, theirs)
+
+    def test_snapshots_are_saved_and_told_and_change_nothing(self, images, tmp_path):
+        told = []
+        epochs = (2, 3, 4)
+        model = small(epochs=epochs).fit(
+            images,
+            run_folder=tmp_path,
+            snapshot_epochs=2,
+            callback=lambda stage, epoch, coords: told.append((stage, epoch, coords)),
+        )
+        plain = small(epochs=epochs).fit(images)
+        assert_same_weights(weights(model), weights(plain))
+        assert_array_equal(model.coords_, plain.coords_)
+        assert [one[:2] for one in told] == [(2, 2), (3, 2), (3, 4)]  # not of 128 dimensions
+        for stage, epoch, coords in told:
+            assert_array_equal(np.load(tmp_path / "snapshots" / f"stage-{stage}-epoch-{epoch}.npy"), coords)
+            assert coords.shape == (64, 2)
+        # After the last epoch only the turn to the principal axes is left: distances are the map's.
+        last, final = (np.linalg.norm(c[:, None] - c[None], axis=-1) for c in (told[-1][2], plain.coords_))
+        assert_allclose(last, final, rtol=1e-3, atol=1e-3 * final.max())
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"snapshot_epochs": 0}, "snapshot_epochs must be a whole number of at least 1, got 0"),
+            ({"keep_stages": "all"}, "keep_stages must be true or false, got 'all'"),
+            ({"snapshot_epochs": 3}, "snapshots go to a callback or a run folder"),
+            ({"callback": print}, "a callback is given the map every snapshot_epochs: say how many"),
+        ],
+        ids=str,
+    )
+    def test_options_that_cannot_be(self, images, options, message):
+        with pytest.raises(InputError, match=message):
+            small().fit(images, **options)
+
+
 class Pooled(nn.Module):
     """A backbone of the user's own."""
 

@@ -10,6 +10,7 @@ from torch.testing import assert_close
 
 from imagescape.errors import InputError
 from imagescape.learn.losses import (
+    BLOCK_LOGITS,
     KERNELS,
     InfoNCE,
     Tempered,
@@ -98,6 +99,69 @@ class TestInfoNCE:
         assert_close(torch.stack(shares).mean(), loss(a, b))
 
 
+def plain_info_nce(a, b, log_similarity):
+    """The whole matrix through autograd and torch's own cross-entropy."""
+    rows = torch.cat([a, b])
+    logits = log_similarity(rows, rows).clone().fill_diagonal_(-torch.inf)
+    return torch.nn.functional.cross_entropy(logits, torch.arange(len(rows)).roll(len(a)))
+
+
+SCALE = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
+# Kernels written otherwise than ours: through autograd alone, with results that their gradient needs, with tensors of
+# their own that learn: a leaf, and one made outside of the kernel.
+FOREIGN = {
+    "cauchy by cdist": lambda a, b: -torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist").square().log1p(),
+    "sigmoid": lambda a, b: (a @ b.T).sigmoid(),
+    "a leaf": lambda a, b: SCALE * (a @ b.T),
+    "made outside": partial(lambda scale, a, b: scale * (a @ b.T), SCALE.exp()),
+}
+
+
+@pytest.mark.parametrize("log_similarity", FOREIGN.values(), ids=FOREIGN.keys())
+@pytest.mark.parametrize("block_rows", [None, 5])
+def test_any_kernel_gets_the_gradients_of_autograd(views, log_similarity, block_rows):
+    results = []
+    for loss in (partial(info_nce, block_rows=block_rows), plain_info_nce):
+        a, b = (v.clone().requires_grad_() for v in views)
+        # Three times the loss, so that the slope that comes from outside counts.
+        value = 3 * loss(a, b, log_similarity=log_similarity)
+        results.append((value, *torch.autograd.grad(value, (a, b, SCALE), retain_graph=True, allow_unused=True)))
+    assert_close(*results, rtol=1e-6, atol=1e-9)
+    assert (results[0][-1] is None) == (log_similarity in (FOREIGN["cauchy by cdist"], FOREIGN["sigmoid"]))
+
+
+def test_one_view_alone_may_want_a_gradient_or_none(views):
+    a, b = views
+    expected = info_nce(a, b, log_similarity=cauchy)
+    assert not expected.requires_grad
+    whole = a.clone().requires_grad_()
+    with torch.no_grad():
+        assert not info_nce(whole, b, log_similarity=cauchy).requires_grad
+    value = info_nce(whole, b, log_similarity=cauchy)
+    value.backward()
+    other = a.clone().requires_grad_()
+    plain_info_nce(other, b, cauchy).backward()
+    assert_close(value, expected)
+    assert_close(whole.grad, other.grad)
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 3, 4, 16])
+def test_gradient_of_squared_distances_is_the_numerical_one(dimensions):
+    a, b = (torch.randn(n, dimensions, dtype=torch.float64, requires_grad=True) for n in (4, 3))
+    assert torch.autograd.gradcheck(squared_distances, (a, b))
+
+
+@pytest.mark.parametrize("dimensions", [2, 16])
+def test_pulls_far_from_the_origin_are_exact_enough(dimensions):
+    a, b, slopes = 300 + torch.randn(6, dimensions), 300 + torch.randn(5, dimensions), torch.rand(6, 5)
+    found, exact = (
+        torch.autograd.grad((squared_distances(x, y) * slopes.to(x)).sum(), (x, y))
+        for x, y in ([one.to(kind).requires_grad_() for one in (a, b)] for kind in (torch.float32, torch.float64))
+    )
+    for one, other in zip(found, exact, strict=True):
+        assert_close(one.double(), other, rtol=1e-4, atol=1e-3)
+
+
 def test_decoupled_at_points_worked_by_hand():
     """Two images, both views of each in one place, a distance of 2 apart: two negatives of similarity 1/5 each."""
     z = torch.tensor([[0.0, 0.0], [2.0, 0.0]])
@@ -144,7 +208,7 @@ def test_memory_is_linear_in_the_batch_when_blocked_and_quadratic_when_dense():
 
 
 def test_large_batches_are_blocked_without_being_asked(monkeypatch):
-    monkeypatch.setattr("imagescape.learn.losses.MAX_DENSE_LOGITS", 2**14)
+    monkeypatch.setitem(BLOCK_LOGITS, "cpu", (2**12, 2**14))
     assert largest_tensor_saved(512, None) <= 2**14
 
 

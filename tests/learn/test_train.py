@@ -114,6 +114,20 @@ def test_accumulated_parts_weigh_as_one_step(fabric):
     assert [line["step"] for line in history] == [1, 2]
 
 
+def test_a_hook_after_each_epoch_changes_nothing_that_is_learned(fabric):
+    hooked, plain, told = network(), network(), []
+
+    def look(epoch):
+        told.append(epoch)
+        hooked.eval()
+        torch.rand(epoch)
+
+    fit(hooked, Points(), LOSS, schedule(epochs=3), fabric=fabric, after_epoch=look)
+    fit(plain, Points(), LOSS, schedule(epochs=3), fabric=fabric)
+    assert told == [1, 2, 3]
+    assert_close(hooked.state_dict(), plain.state_dict(), atol=0, rtol=0)
+
+
 def test_a_loss_with_parameters_is_trained_too(fabric):
     loss = InfoNCE(Tempered(partial(cosine, temperature=1.0), 0.5, learnable=True))
     fit(network(), Points(), loss, schedule(), fabric=fabric)

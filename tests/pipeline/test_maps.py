@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
 from imagescape.collection.ingest import ingest
-from imagescape.collection.results import features, ids_of, map_coords, map_names
+from imagescape.collection.results import features, ids_of, map_coords, map_names, stage_coords, stage_names
 from imagescape.collection.store import Collection
 from imagescape.errors import CheckpointError, InputError
 from imagescape.learn.estimator import OtherRun
@@ -118,6 +118,34 @@ class TestMap:
             assert here == columns | {"features_M"}
             assert map_coords(scape, "M").shape == (50, out_dim)
             assert map_names(scape) == ["M"]
+
+    def test_stages_are_kept_beside_the_map_and_go_with_it(self, scape):
+        before = map_coords(scape, "M")
+        map_small(scape, overwrite=True, keep_stages=True)
+        assert_array_equal(map_coords(scape, "M"), before)
+        assert map_names(scape) == ["M"]
+        assert stage_names(scape, "M") == ["M_stage1", "M_stage2", "M_stage3"]
+        first, _, last = stage_coords(scape, "M")
+        assert first.shape == last.shape == (50, 2)
+        assert_allclose(last, before, atol=1e-3 * np.nanmax(np.abs(before)))
+        map_small(scape, overwrite=True)
+        assert stage_names(scape, "M") == []
+        assert not [column for column in scape.columns if "stage" in column]
+        with pytest.raises(InputError, match="stages of 'M' were not kept; map with --keep-stages"):
+            stage_coords(scape, "M")
+
+    def test_a_map_that_is_called_like_a_stage_is_left_alone(self, scape):
+        map_small(scape, "M_stage2", epochs=(1, 1, 0))
+        with pytest.raises(InputError, match="the map M_stage2 has the columns of a stage of 'M'"):
+            map_small(scape, overwrite=True, keep_stages=True)
+        map_small(scape, overwrite=True)
+        assert sorted(map_names(scape)) == ["M", "M_stage2"]
+
+    def test_snapshots_are_in_the_run(self, scape):
+        map_small(scape, overwrite=True, epochs=(1, 2, 1), snapshot_epochs=1)
+        found = sorted(path.name for path in (scape.path / "runs" / "M" / "snapshots").iterdir())
+        assert found == ["stage-2-epoch-1.npy", "stage-2-epoch-2.npy", "stage-3-epoch-1.npy"]
+        assert np.load(scape.path / "runs" / "M" / "snapshots" / found[0]).shape == (len(scape.ok_ids()), 2)
 
     def test_maps_are_named_in_the_order_they_were_made(self, scape):
         for name in ("Z", "A"):
