@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from imagescape.errors import InputError
 
-# Entries of a block of points x negatives: 1 MiB on a processor, near it; as many as fit a launch elsewhere.
-_BLOCK_ENTRIES = {"cpu": 2**18}
+# Entries of a block of points x negatives: 2 MiB on a processor, near it; as many as fit a launch elsewhere.
+_BLOCK_ENTRIES = {"cpu": 2**19}
 _BLOCK_ENTRIES_ELSEWHERE = 2**25
 
 

@@ -169,7 +169,7 @@ class TestMap:
     @pytest.mark.parametrize(
         ("settings", "message"),
         [
-            ({"method": "umap"}, "method must be one of tsimcne, got 'umap'"),
+            ({"method": "isomap"}, "got 'isomap'"),
             ({"widht": 3}, "no setting 'widht'"),
             ({"batch_size": 49}, "a batch of 49 images needs at least as many images, got 48"),
             ({"backbone": "resnet9"}, "backbone must be one of resnet10"),
