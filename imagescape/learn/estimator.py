@@ -36,6 +36,7 @@ from imagescape.learn.encoder import (
 )
 from imagescape.learn.heads import Network, straighten
 from imagescape.learn.pairs import Augmented, CachedFeatures, Pairs, ReadyPairs
+from imagescape.learn.parameters import Parameters
 from imagescape.learn.recipe import Recipe, Stage
 from imagescape.learn.snapshots import Callback, Snapshots
 from imagescape.learn.train import Record, fit, make_fabric, read_metrics, seconds_per_step
@@ -59,7 +60,7 @@ class OtherRun(CheckpointError):
     """The run folder belongs to a run of other settings or other images."""
 
 
-class ContrastiveEstimator:
+class ContrastiveEstimator(Parameters):
     """Learns from images nobody labelled; scikit-learn's `fit`, `transform`, `fit_transform`.
 
     Attributes after `fit`:
@@ -188,16 +189,6 @@ class ContrastiveEstimator:
         model = cls(**values)
         model.recipe_, model.encoder_ = model.recipe, encoder
         return model
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The arguments it was made with, by name (scikit-learn)."""
-        return dict(self._arguments)
-
-    def set_params(self, **values: Any) -> Self:
-        """Change arguments for the next `fit` (scikit-learn)."""
-        changed = type(self)(**(self._arguments | values))
-        self.recipe, self._arguments = changed.recipe, changed._arguments
-        return self
 
     def _fitted(self) -> Encoder:
         if self.encoder_ is None:

@@ -6,7 +6,6 @@ arXiv:2009.12981). A table of coordinates learns the map, as it costs next to no
 learns to say from the features alone where on it a row belongs.
 """
 
-import itertools
 import json
 import math
 from dataclasses import asdict, dataclass, fields, replace
@@ -19,23 +18,24 @@ from jaxtyping import Float, Int
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from safetensors.numpy import save as to_safetensors
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from imagescape.errors import CheckpointError, InputError
-from imagescape.evaluate.neighbors import Metric, nearest, nearest_others
+from imagescape.evaluate.neighbors import Metric, nearest_others
 from imagescape.learn.encoder import FORMAT_VERSION, read_config, replace_folder
 from imagescape.learn.estimator import NotFitted
 from imagescape.learn.heads import principal_axes
 from imagescape.learn.neighbor_loss import NeighborNCE
 from imagescape.learn.optim import Schedule
+from imagescape.learn.pairs import GraphPairs
+from imagescape.learn.parameters import Parameters
+from imagescape.learn.placing import Components, Lesson, Lessons, Table, TaughtNetwork, mean_distance
 from imagescape.learn.train import Record, fit, make_fabric
 from imagescape.runtime import Precision, seed_for
 
 # The network sees this many principal components at most, and the graph is made in them: the rest is mostly noise.
 COMPONENTS = 128
 _FEWEST_STEPS = 1000
-_PLACED_BY = 5  # neighbours that a new row's place on a table is taken from
-_ROWS_AT_ONCE = 2**14
 
 
 class FeatureMap(Protocol):
@@ -128,7 +128,7 @@ class NeighborRecipe:
         )
 
 
-class NeighborMap:
+class NeighborMap(Parameters):
     """A map of features: `fit`, then `transform` puts any row of such features on it.
 
     Args:
@@ -149,7 +149,7 @@ class NeighborMap:
         self.recipe = NeighborRecipe.of(**settings)
         if random_state is not None:
             self.recipe = replace(self.recipe, seed=int(random_state))
-        self._placing: _Network | _Table | None = None
+        self._placing: TaughtNetwork | Table | None = None
 
     def fit(
         self,
@@ -196,13 +196,15 @@ class NeighborMap:
         mean, axes = principal_axes(coords)
         coords = ((coords - mean) @ axes).astype(np.float32)
         if recipe.network == "table":
-            self._placing, self.coords_ = _Table(components, inputs, coords, recipe.metric), coords
+            self._placing, self.coords_ = Table(components, inputs, coords, recipe.metric), coords
         else:
-            network = _Network.fresh(components, coords, recipe)
+            network = TaughtNetwork.fresh(
+                components, coords, hidden=recipe.hidden, layers=recipe.layers, seed=recipe.seed
+            )
             lessons = Lessons(network.scaled(inputs), network.standardised(coords), graph, fabric.device)
             schedule = recipe.network_schedule(len(features))
             history += fit(
-                _Taught(network.mlp),
+                Lesson(network.mlp),
                 lessons,
                 mean_distance,
                 schedule,
@@ -253,79 +255,21 @@ class NeighborMap:
         model = cls(**{name: value for name, value in saved.items() if name != "method"} | {"device": device})
         try:
             arrays = load_file(folder / "weights.safetensors")
-            kind = _Table if model.recipe.network == "table" else _Network
-            model._placing = kind.of(arrays, model.recipe)
+            model._placing = model._placing_of(arrays)
         except (OSError, SafetensorError, KeyError, RuntimeError) as error:
             raise CheckpointError(f"{folder / 'weights.safetensors'} cannot be read: {error}") from error
         return model
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The arguments it was made with, by name (scikit-learn)."""
-        return dict(self._arguments)
+    def _placing_of(self, arrays: dict[str, np.ndarray]) -> "TaughtNetwork | Table":
+        recipe = self.recipe
+        if recipe.network == "table":
+            return Table.of(arrays, recipe.metric)
+        return TaughtNetwork.of(arrays, hidden=recipe.hidden, layers=recipe.layers, out_dim=recipe.out_dim)
 
-    def set_params(self, **values: Any) -> Self:
-        """Change arguments for the next `fit` (scikit-learn)."""
-        changed = type(self)(**(self._arguments | values))
-        self.recipe, self._arguments = changed.recipe, changed._arguments
-        return self
-
-    def _fitted(self) -> "_Network | _Table":
+    def _fitted(self) -> "TaughtNetwork | Table":
         if self._placing is None:
             raise NotFitted("this NeighborMap has learned nothing yet: call fit, or load a saved one")
         return self._placing
-
-
-class GraphPairs:
-    """Items and their neighbours, by row: the pairs of a table.
-
-    Args:
-        graph: (n, k) rows of each row's neighbours.
-        device: Where batches go.
-    """
-
-    def __init__(self, graph: Int[np.ndarray, "n k"], device: torch.device) -> None:
-        self.device = device
-        self._graph = torch.from_numpy(np.ascontiguousarray(graph, np.int64)).to(device)
-
-    def __len__(self) -> int:
-        return len(self._graph)
-
-    def batch(self, index: np.ndarray, generator: Generator) -> tuple[Tensor, Tensor]:
-        rows = torch.from_numpy(index).to(self.device)
-        which = torch.randint(self._graph.shape[1], (len(rows),), generator=generator, device=self.device)
-        return rows, self._graph[rows, which]
-
-
-class Lessons:
-    """Inputs and where they belong, in one row, of items and of their neighbours: what a network is taught by.
-
-    Args:
-        inputs: (n, d) float32.
-        targets: (n, out_dim) float32.
-        graph: (n, k) rows of each row's neighbours.
-        device: Where batches go.
-    """
-
-    def __init__(self, inputs: np.ndarray, targets: np.ndarray, graph: np.ndarray, device: torch.device) -> None:
-        self.device = device
-        self._rows = torch.from_numpy(np.concatenate([inputs, targets], axis=1)).to(device)
-        self._pairs = GraphPairs(graph, device)
-
-    def __len__(self) -> int:
-        return len(self._pairs)
-
-    def batch(self, index: np.ndarray, generator: Generator) -> tuple[Tensor, Tensor]:
-        a, b = self._pairs.batch(index, generator)
-        return self._rows[a], self._rows[b]
-
-
-def mean_distance(a: Float[Tensor, "n e"], b: Float[Tensor, "n e"]) -> Float[Tensor, ""]:
-    """Mean distance between what was said (the first half of each row) and what is so (the second).
-
-    Not its square: a row between two places belongs to one of them, and their middle is the worst answer.
-    """
-    said, so = torch.cat([a, b]).chunk(2, dim=1)
-    return ((said - so).square().sum(1) + 1e-6).sqrt().mean()
 
 
 class _Coordinates(nn.Module):
@@ -337,151 +281,6 @@ class _Coordinates(nn.Module):
 
     def forward(self, rows: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
         return self.coords[rows]
-
-
-class _MLP(nn.Module):
-    def __init__(self, in_features: int, hidden: int, layers: int, out_dim: int) -> None:
-        super().__init__()
-        widths = [in_features, *[hidden] * layers]
-        parts = [nn.Sequential(nn.Linear(*pair), nn.ReLU()) for pair in itertools.pairwise(widths)]
-        self.hidden = nn.Sequential(*parts)
-        self.readout = nn.Linear(hidden, out_dim)
-
-    def forward(self, inputs: Float[Tensor, "n d"]) -> Float[Tensor, "n out_dim"]:
-        hidden = self.hidden(inputs)
-        with torch.autocast(inputs.device.type, enabled=False):  # a map is finer than bfloat16
-            places: Tensor = self.readout(hidden.float())
-        return places
-
-
-class _Taught(nn.Module):
-    """The network on rows of `Lessons`: what it says, and beside it what is so."""
-
-    def __init__(self, mlp: _MLP) -> None:
-        super().__init__()
-        self.mlp = mlp
-
-    def forward(self, rows: Float[Tensor, "n in_and_out"]) -> Float[Tensor, "n twice_out"]:
-        width = rows.shape[1] - self.mlp.readout.out_features
-        return torch.cat([self.mlp(rows[:, :width]), rows[:, width:]], dim=1)
-
-
-@dataclass(frozen=True)
-class Components:
-    """Principal components of the features: what distances and networks are taken in.
-
-    Attributes:
-        mean: (d,) of the features.
-        axes: (d, c), orthonormal, by falling variance.
-    """
-
-    mean: np.ndarray
-    axes: np.ndarray
-
-    @classmethod
-    def of(cls, features: np.ndarray, most: int) -> "Components":
-        """At most `most` of them, from all rows, a block at a time."""
-        d, total = features.shape[1], len(features)
-        mean, products = np.zeros(d), np.zeros((d, d))
-        for start in range(0, total, _ROWS_AT_ONCE):
-            mean += features[start : start + _ROWS_AT_ONCE].sum(0, dtype=np.float64) / total
-        if not np.isfinite(mean).all():
-            raise InputError("features must be finite; leave out the rows that are not")
-        for start in range(0, total, _ROWS_AT_ONCE):
-            rows = (features[start : start + _ROWS_AT_ONCE] - mean).astype(np.float32)
-            products += rows.T @ rows
-        _, axes = np.linalg.eigh(products)
-        return cls(mean.astype(np.float32), np.ascontiguousarray(axes[:, ::-1][:, :most], np.float32))
-
-    def project(self, features: np.ndarray) -> Float[np.ndarray, "n c"]:
-        if features.ndim != 2 or features.shape[1] != len(self.mean):
-            raise InputError(f"the map is of {len(self.mean)} features a row, got shape {features.shape}")
-        out = np.empty((len(features), self.axes.shape[1]), np.float32)
-        for start in range(0, len(features), _ROWS_AT_ONCE):
-            here = slice(start, start + _ROWS_AT_ONCE)
-            out[here] = (features[here].astype(np.float32) - self.mean) @ self.axes
-        if not np.isfinite(out).all():
-            raise InputError("features must be finite; leave out the rows that are not")
-        return out
-
-
-class _Network:
-    """A map that is a network: components of the features -> places."""
-
-    def __init__(self, components: Components, deviations: np.ndarray, spread: float, mlp: _MLP) -> None:
-        self.components, self.deviations, self.spread, self.mlp = components, deviations, spread, mlp
-
-    @classmethod
-    def fresh(cls, components: Components, coords: np.ndarray, recipe: NeighborRecipe) -> "_Network":
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed_for(recipe.seed, "network"))
-            mlp = _MLP(components.axes.shape[1], recipe.hidden, recipe.layers, coords.shape[1])
-        return cls(components, np.ones(components.axes.shape[1], np.float32), max(float(coords.std()), 1e-12), mlp)
-
-    def scaled(self, inputs: np.ndarray) -> np.ndarray:
-        """Components brought nearer to each other in size; fixed by the first inputs it is given."""
-        if (self.deviations == 1).all():
-            self.deviations = np.sqrt(np.maximum(inputs.std(0), 1e-6 * max(float(inputs.std()), 1e-12)))
-            self.deviations *= np.sqrt(np.mean(np.square(inputs / self.deviations)))
-        return inputs / self.deviations
-
-    def standardised(self, coords: np.ndarray) -> np.ndarray:
-        return (coords / self.spread).astype(np.float32)
-
-    @torch.inference_mode()
-    def place(self, inputs: np.ndarray) -> np.ndarray:
-        device = next(self.mlp.parameters()).device
-        rows = torch.from_numpy(self.scaled(inputs)).split(_ROWS_AT_ONCE)
-        places = [self.mlp(part.to(device)).cpu() for part in rows] or [torch.empty(0, self.mlp.readout.out_features)]
-        return torch.cat(places).numpy() * self.spread
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        weights = {f"mlp.{name}": tensor.cpu().numpy() for name, tensor in self.mlp.state_dict().items()}
-        own = {"mean": self.components.mean, "axes": self.components.axes, "deviations": self.deviations}
-        return {**own, "spread": np.array([self.spread], np.float32), **weights}
-
-    @classmethod
-    def of(cls, arrays: dict[str, np.ndarray], recipe: NeighborRecipe) -> "_Network":
-        components = Components(arrays["mean"], arrays["axes"])
-        mlp = _MLP(components.axes.shape[1], recipe.hidden, recipe.layers, recipe.out_dim)
-        weights = {name.removeprefix("mlp."): torch.from_numpy(v) for name, v in arrays.items() if "mlp." in name}
-        mlp.load_state_dict(weights)
-        return cls(components, arrays["deviations"], float(arrays["spread"][0]), mlp)
-
-
-class _Table:
-    """A map that is a table: new rows are put among the rows of it that are nearest to them in feature space."""
-
-    def __init__(self, components: Components, inputs: np.ndarray, coords: np.ndarray, metric: Metric) -> None:
-        self.components, self.inputs, self.coords, self.metric = components, inputs, coords, metric
-
-    def place(self, inputs: np.ndarray) -> np.ndarray:
-        found = nearest(self.inputs, inputs, min(_PLACED_BY, len(self.inputs)), metric=self.metric)
-        return geometric_median(self.coords[found.indices], 1 / np.maximum(found.distances, 1e-12))
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        own = {"mean": self.components.mean, "axes": self.components.axes}
-        return {**own, "inputs": self.inputs, "coords": self.coords}
-
-    @classmethod
-    def of(cls, arrays: dict[str, np.ndarray], recipe: NeighborRecipe) -> "_Table":
-        return cls(Components(arrays["mean"], arrays["axes"]), arrays["inputs"], arrays["coords"], recipe.metric)
-
-
-def geometric_median(
-    points: Float[np.ndarray, "m k d"], weights: Float[np.ndarray, "m k"], *, steps: int = 20
-) -> Float[np.ndarray, "m d"]:
-    """The place with the least weighted sum of distances to the k points of each row.
-
-    Unlike their mean it does not fall between two groups of points, where nothing is (Weiszfeld 1937).
-    """
-    weights = weights / weights.sum(1, keepdims=True)
-    place = np.einsum("mkd,mk->md", points, weights)
-    for _ in range(steps):
-        apart = np.linalg.norm(points - place[:, None], axis=2)
-        pull = weights / np.maximum(apart, 1e-6)
-        place = np.einsum("mkd,mk->md", points, pull / pull.sum(1, keepdims=True))
-    return place.astype(np.float32)
 
 
 def _start(inputs: np.ndarray, recipe: NeighborRecipe) -> np.ndarray:

@@ -10,7 +10,8 @@ import numpy as np
 
 from imagescape.errors import InputError, require
 from imagescape.learn.estimator import NotFitted
-from imagescape.learn.neighbormap import COMPONENTS, Components
+from imagescape.learn.neighbormap import COMPONENTS
+from imagescape.learn.placing import Components
 from imagescape.runtime import seed_for, worker_count
 
 

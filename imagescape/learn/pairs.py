@@ -5,7 +5,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
 from imagescape.errors import InputError
@@ -86,6 +86,27 @@ class CachedFeatures:
         pair = (first, (first + shift) % views)
         a, b = (self.features[view.to(items.device), items].to(self.device).float() for view in pair)
         return a, b
+
+
+class GraphPairs:
+    """Items and their neighbours, by row: the pairs of a table.
+
+    Args:
+        graph: (n, k) rows of each row's neighbours.
+        device: Where batches go.
+    """
+
+    def __init__(self, graph: Int[np.ndarray, "n k"], device: torch.device) -> None:
+        self.device = device
+        self._graph = torch.from_numpy(np.ascontiguousarray(graph, np.int64)).to(device)
+
+    def __len__(self) -> int:
+        return len(self._graph)
+
+    def batch(self, index: np.ndarray, generator: Generator) -> tuple[Tensor, Tensor]:
+        rows = torch.from_numpy(index).to(self.device)
+        which = torch.randint(self._graph.shape[1], (len(rows),), generator=generator, device=self.device)
+        return rows, self._graph[rows, which]
 
 
 class ReadyPairs:

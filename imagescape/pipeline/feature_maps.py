@@ -25,8 +25,9 @@ from imagescape.collection.store import Collection
 from imagescape.errors import CheckpointError, InputError
 from imagescape.features.extract import same_encoder
 from imagescape.learn.encoder import FORMAT_VERSION, read_config, replace_folder
-from imagescape.learn.neighbormap import COMPONENTS, Components, FeatureMap, NeighborMap
+from imagescape.learn.neighbormap import COMPONENTS, FeatureMap, NeighborMap
 from imagescape.learn.other_maps import TSNE, UMAP, LibraryMap, PaCMAP
+from imagescape.learn.placing import Components
 from imagescape.pipeline.similarity import without_own
 from imagescape.runtime import track
 from imagescape.search.index import build_index

@@ -11,15 +11,9 @@ from imagescape.evaluate.metrics import knn_recall
 from imagescape.evaluate.neighbors import nearest
 from imagescape.learn import train
 from imagescape.learn.estimator import NotFitted
-from imagescape.learn.neighbormap import (
-    Components,
-    GraphPairs,
-    Lessons,
-    NeighborMap,
-    NeighborRecipe,
-    geometric_median,
-    mean_distance,
-)
+from imagescape.learn.neighbormap import NeighborMap, NeighborRecipe
+from imagescape.learn.pairs import GraphPairs
+from imagescape.learn.placing import Components, Lessons, geometric_median, mean_distance
 
 QUICK = {"device": "cpu", "random_state": 0}
 

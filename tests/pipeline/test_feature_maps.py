@@ -12,7 +12,8 @@ from imagescape.collection.results import features, ids_of, map_coords, map_name
 from imagescape.collection.store import Collection
 from imagescape.errors import CheckpointError, InputError
 from imagescape.evaluate.neighbors import nearest_others
-from imagescape.learn.neighbormap import COMPONENTS, Components, NeighborMap
+from imagescape.learn.neighbormap import COMPONENTS, NeighborMap
+from imagescape.learn.placing import Components
 from imagescape.pipeline import feature_maps
 from imagescape.pipeline.embedding import embed
 from imagescape.pipeline.feature_maps import map_features, place_new_features
