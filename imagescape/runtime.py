@@ -193,6 +193,19 @@ def keep_freed_memory() -> None:
 
 
 @contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep torch to one thread, for work whose steps are so small that sharing them out takes longer than doing them."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
 def stop_requested() -> Iterator[Callable[[], bool]]:
     """Turn Ctrl-C and termination into a question that long work asks between its steps.
 

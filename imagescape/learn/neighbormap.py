@@ -31,7 +31,7 @@ from imagescape.learn.pairs import GraphPairs
 from imagescape.learn.parameters import Parameters
 from imagescape.learn.placing import Components, Lesson, Lessons, Table, TaughtNetwork, mean_distance
 from imagescape.learn.train import Record, fit, make_fabric
-from imagescape.runtime import Precision, seed_for
+from imagescape.runtime import Precision, one_thread, seed_for
 
 # The network sees this many principal components at most, and the graph is made in them: the rest is mostly noise.
 COMPONENTS = 128
@@ -191,7 +191,8 @@ class NeighborMap(Parameters):
         pairs = GraphPairs(graph, fabric.device)
         loss = NeighborNCE(recipe.negatives, recipe.start_width)
         schedule = recipe.table_schedule(len(features))
-        history = fit(table, pairs, loss, schedule, fabric=fabric, seed=recipe.seed, stage=1, record=record)
+        with one_thread():
+            history = fit(table, pairs, loss, schedule, fabric=fabric, seed=recipe.seed, stage=1, record=record)
         coords = table.coords.detach().cpu().numpy()
         mean, axes = principal_axes(coords)
         coords = ((coords - mean) @ axes).astype(np.float32)

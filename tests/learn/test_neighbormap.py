@@ -81,6 +81,18 @@ class TestEstimator:
         assert_array_equal(maps[0], maps[1])
         assert np.abs(maps[0] - maps[2]).max() > 0.1
 
+    def test_the_table_takes_one_thread_and_gives_the_others_back(self, data, monkeypatch):
+        seen, update = [], train._update
+        monkeypatch.setattr(train, "_update", lambda *a: (seen.append(torch.get_num_threads()), update(*a))[1])
+        before = torch.get_num_threads()
+        torch.set_num_threads(2)
+        try:
+            NeighborMap(network="mlp", epochs=1, network_epochs=1, **QUICK).fit(data[0])
+            assert torch.get_num_threads() == 2
+        finally:
+            torch.set_num_threads(before)
+        assert (seen[0], seen[-1]) == (1, 2)
+
     def test_transform_of_a_network_says_the_same_of_the_rows_it_was_fitted_on(self, data):
         model = NeighborMap(network="mlp", epochs=5, network_epochs=1, **QUICK).fit(data[0])
         assert_allclose(model.transform(data[0]), model.coords_, rtol=1e-4, atol=1e-4)
