@@ -194,7 +194,7 @@ def keep_freed_memory() -> None:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Keep torch to one thread, for work whose steps are so small that sharing them out takes longer than doing them."""
+    """Keep torch to one thread, for work in steps so small that sharing them out takes longer than doing them."""
     import torch
 
     before = torch.get_num_threads()
