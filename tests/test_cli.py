@@ -431,6 +431,7 @@ class TestBadInput:
             (["map", "--method", "neighbors", "--features", "F"], "no features are called 'F'"),
             (["map", "--method", "neighbors", "--epochs", "1,2,3"], "--method neighbors takes no --epochs"),
             (["map", "--features", "F"], "--features is for maps of features"),
+            (["map", "--method", "tsne", "--keep-stages"], "--method tsne takes no --keep-stages"),
             (["map", "--device", "abacus"], "device must be"),
             (["map", "--name", "../up"], "a name is made of letters"),
             (["map", "--new", "--name", "N"], "no map is called 'N'"),

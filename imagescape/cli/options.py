@@ -92,7 +92,8 @@ def feature_map_settings(config: Path | None, options: dict[str, Any]) -> dict[s
         InputError: an option that is for learning from images, or for another method.
     """
     own = ("neighbors", "network", "device") if options["method"] == "neighbors" else ()
-    wrong = {*_RECIPE_OPTIONS, "epochs", "preset", "neighbors", "network"} - {*own, "seed"}
+    learning = {*_RECIPE_OPTIONS, "epochs", "preset", "keep_stages", "snapshot_epochs"}
+    wrong = {*learning, "neighbors", "network"} - {*own, "seed"}
     if said := sorted(name for name in wrong if options.get(name) is not None):
         raise InputError(f"--method {options['method']} takes no --{said[0].replace('_', '-')}")
     settings = _yaml(config) if config else {}
