@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from imagescape.errors import CheckpointError, InputError
 from imagescape.evaluate.neighbors import Metric, nearest_others
-from imagescape.learn.encoder import FORMAT_VERSION, read_config, replace_folder
+from imagescape.learn.encoder import FORMAT_VERSION, load_weights, read_config, replace_folder, save_weights
 from imagescape.learn.estimator import NotFitted
 from imagescape.learn.heads import principal_axes
 from imagescape.learn.neighbor_loss import NeighborNCE
@@ -30,7 +30,7 @@ from imagescape.learn.optim import Schedule
 from imagescape.learn.pairs import GraphPairs
 from imagescape.learn.parameters import Parameters
 from imagescape.learn.placing import Components, Lesson, Lessons, Table, TaughtNetwork, mean_distance
-from imagescape.learn.train import Record, fit, make_fabric
+from imagescape.learn.train import Record, fit, make_fabric, read_metrics
 from imagescape.runtime import Precision, one_thread, seed_for
 
 # The network sees this many principal components at most, and the graph is made in them: the rest is mostly noise.
@@ -191,8 +191,15 @@ class NeighborMap(Parameters):
         pairs = GraphPairs(graph, fabric.device)
         loss = NeighborNCE(recipe.negatives, recipe.start_width)
         schedule = recipe.table_schedule(len(features))
-        with one_thread():
-            history = fit(table, pairs, loss, schedule, fabric=fabric, seed=recipe.seed, stage=1, record=record)
+        finished = None if record is None else record.folder / "stage-1.safetensors"
+        history: list[dict[str, Any]] = []
+        if finished is not None and finished.exists():
+            load_weights(table, finished)
+        else:
+            with one_thread():
+                history = fit(table, pairs, loss, schedule, fabric=fabric, seed=recipe.seed, stage=1, record=record)
+            if finished is not None:
+                save_weights(table, finished)
         coords = table.coords.detach().cpu().numpy()
         mean, axes = principal_axes(coords)
         coords = ((coords - mean) @ axes).astype(np.float32)
@@ -200,7 +207,7 @@ class NeighborMap(Parameters):
             self._placing, self.coords_ = Table(components, inputs, coords, recipe.metric), coords
         else:
             network = TaughtNetwork.fresh(
-                components, coords, hidden=recipe.hidden, layers=recipe.layers, seed=recipe.seed
+                components, inputs, coords, hidden=recipe.hidden, layers=recipe.layers, seed=recipe.seed
             )
             lessons = Lessons(network.scaled(inputs), network.standardised(coords), graph, fabric.device)
             schedule = recipe.network_schedule(len(features))
@@ -215,7 +222,7 @@ class NeighborMap(Parameters):
                 record=record,
             )
             self._placing, self.coords_ = network, network.place(inputs)
-        self.history_ = history
+        self.history_ = history if record is None else read_metrics(record.metrics_path)
         return self
 
     def transform(self, features: Float[np.ndarray, "m d"]) -> Float[np.ndarray, "m out_dim"]:

@@ -114,18 +114,17 @@ class TaughtNetwork:
 
     @classmethod
     def fresh(
-        cls, components: Components, coords: np.ndarray, *, hidden: int, layers: int, seed: int
+        cls, components: Components, inputs: np.ndarray, coords: np.ndarray, *, hidden: int, layers: int, seed: int
     ) -> "TaughtNetwork":
+        """Untaught, with the scales of these inputs and places: components are brought nearer to each other in size."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_for(seed, "network"))
             mlp = MLP(components.axes.shape[1], hidden, layers, coords.shape[1])
-        return cls(components, np.ones(components.axes.shape[1], np.float32), max(float(coords.std()), 1e-12), mlp)
+        deviations = np.sqrt(np.maximum(inputs.std(0), 1e-6 * max(float(inputs.std()), 1e-12)))
+        deviations *= np.sqrt(np.mean(np.square(inputs / deviations))) or 1  # all rows may be the same
+        return cls(components, deviations, max(float(coords.std()), 1e-12), mlp)
 
     def scaled(self, inputs: np.ndarray) -> np.ndarray:
-        """Components brought nearer to each other in size; fixed by the first inputs it is given."""
-        if (self.deviations == 1).all():
-            self.deviations = np.sqrt(np.maximum(inputs.std(0), 1e-6 * max(float(inputs.std()), 1e-12)))
-            self.deviations *= np.sqrt(np.mean(np.square(inputs / self.deviations)))
         return inputs / self.deviations
 
     def standardised(self, coords: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ from imagescape.collection.results import (
     replace_columns,
 )
 from imagescape.collection.store import Collection
-from imagescape.errors import CheckpointError, InputError
+from imagescape.errors import CheckpointError, InputError, Interrupted
 from imagescape.features.extract import same_encoder
 from imagescape.learn.encoder import FORMAT_VERSION, read_config, replace_folder
 from imagescape.learn.neighbormap import COMPONENTS, FeatureMap, NeighborMap
@@ -107,7 +107,10 @@ def _fit_neighbors(
     run_folder.mkdir(parents=True, exist_ok=True)
     mark.write_text(asked)
     graph = _graph(vectors, model) if len(vectors) > EXACT_ROWS else None
-    model.fit(vectors, graph=graph, run_folder=run_folder)
+    try:
+        model.fit(vectors, graph=graph, run_folder=run_folder)
+    except Interrupted as stop:
+        raise Interrupted(f"{stop}; run the same command again to go on from there") from stop
     model.save(scape.path / "models" / name, **about)
     (run_folder / "finished").touch()
     return model

@@ -174,7 +174,7 @@ class TestDisk:
         class Stop(Exception):
             pass
 
-        for stop_after in (3, 9, 4):  # in the table, in the network, in the network again
+        for stop_after in (3, 20, 4):  # in the table, in the network, in the network again
             steps, update = [0], train._update
 
             def counted(*arguments, steps=steps, update=update, stop_after=stop_after):
@@ -187,6 +187,9 @@ class TestDisk:
                 patch.setattr(train, "_update", counted)
                 with pytest.raises(Stop):
                     NeighborMap(**settings).fit(data[0], run_folder=tmp_path / "run", checkpoint_minutes=0)
+        assert (tmp_path / "run" / "stage-1.safetensors").exists()
+        lines = train.read_metrics(tmp_path / "run" / "metrics.jsonl")
+        assert {line["stage"] for line in lines} == {1, 2}  # the table is not learned again
         resumed = NeighborMap(**settings).fit(data[0], run_folder=tmp_path / "run", checkpoint_minutes=0)
         assert_array_equal(resumed.coords_, whole)
 
