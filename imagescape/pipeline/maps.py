@@ -226,7 +226,7 @@ def evaluate_map(
 
     Returns:
         The scorecard, and a dict with `knn15_accuracy, knn5_accuracy, silhouette,
-        knn15_accuracy_features, n, split` and every figure under `figures`.
+        knn15_accuracy_features, knn15_recall, n, split` and every figure under `figures`.
     """
     coords = map_coords(scape, name)
     here = ~np.isnan(coords[:, 0])
@@ -262,6 +262,7 @@ def evaluate_map(
         "knn5_accuracy": figure("5-NN accuracy", "map", "stratified"),
         "silhouette": figure("silhouette", "map"),
         "knn15_accuracy_features": figure("15-NN accuracy", "features", "stratified"),
+        "knn15_recall": figure("15-NN recall", "features in map"),
         "figures": card.as_dicts(),
     }
     return card, result
