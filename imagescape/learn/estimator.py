@@ -20,7 +20,7 @@ from jaxtyping import Float
 from lightning_fabric import Fabric
 from torch import nn
 
-from imagescape.errors import CheckpointError, ImagescapeError, InputError
+from imagescape.errors import CheckpointError, InputError, NotFitted
 from imagescape.images.pixels import as_pixels, native_px
 from imagescape.learn.augment import AUGMENTS, Augment
 from imagescape.learn.backbones import RESNETS, is_published
@@ -50,10 +50,6 @@ CACHED_BYTES = 2 * 2**30
 CACHE_MARGIN = 1.25
 # How long a step is timed before the epochs are fitted to a budget, and never more than a fiftieth of it.
 _MEASURE_SECONDS = 10.0
-
-
-class NotFitted(ImagescapeError):
-    """`transform` or `save` before `fit`."""
 
 
 class OtherRun(CheckpointError):
