@@ -89,7 +89,7 @@ class Clustered:
 
     Attributes:
         name, method: Of the clustering.
-        source: What was clustered: "features F" or "map M".
+        source: What was clustered: "features 'F'" or "a place on the map 'M'".
         columns: Each column of labels, with its number of clusters and of images that are noise.
         images: That were clustered.
         left_out: Images that meet the condition and could not be: without features, or with unusable ones.
@@ -117,7 +117,7 @@ class Clustered:
             rest = f", {noise:,} images in none" if noise else ""
             lines.append(f"{column}: {k} cluster{'s' * (k != 1)} of {self.images:,} images{rest}")
         if self.left_out:
-            lines.append(f"{self.left_out:,} images are left out: they have no {self.source}")
+            lines.append(f"left out: {self.left_out:,} without {self.source} that can be compared")
         return "\n".join([*lines, *([self.hint] if self.hint else [])])
 
 
@@ -280,7 +280,7 @@ class _Source:
         self._present = np.isfinite(self._values).all(axis=1)
 
     def __str__(self) -> str:
-        return f"place on the map '{self._map}'" if self._map else f"features '{self._features}'"
+        return f"a place on the map '{self._map}'" if self._map else f"features '{self._features}'"
 
     @cached_property
     def is_hash(self) -> bool:

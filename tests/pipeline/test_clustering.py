@@ -176,7 +176,7 @@ def test_only_images_that_meet_the_condition(scape):
     ids = ids_of(scape)
     scape.add_columns(ids, {"kind": kinds_of(scape).astype(str).tolist()})
     done = cluster(scape, "C", method="kmeans", features_name="v", k=2, where="kind != '2'")
-    labels, known = cluster_labels(scape, "C")
+    _labels, known = cluster_labels(scape, "C")
     kinds = kinds_of(scape)
     assert_array_equal(known, (kinds == 0) | (kinds == 1))
     assert done.images == 20
@@ -192,7 +192,7 @@ def test_images_without_a_direction_are_left_out_and_told(scape):
     scape.update(ids[:1], {"features_v": [[0.0] * 4]})
     done = cluster(scape, "C", method="kmeans", features_name="v", k=3)
     assert (done.images, done.left_out) == (29, 1)
-    assert "1 images are left out: they have no features 'v'" in str(done)
+    assert "left out: 1 without features 'v' that can be compared" in str(done)
     assert not cluster_labels(scape, "C")[1][ids_of(scape) == ids[0]].any()
 
 
@@ -235,7 +235,7 @@ class TestNewImages:
             cluster_new(scape, "C")
 
     def test_of_no_clustering(self, scape):
-        with pytest.raises(InputError, match="no clustering is called 'C' in .*; there are: none yet"):
+        with pytest.raises(InputError, match=r"no clustering is called 'C' in .*; there are: none yet"):
             cluster_new(scape, "C")
 
 
@@ -373,7 +373,7 @@ def test_all_features_equal(scape):
 
 def test_methods_that_are_not_there_are_told(scape, monkeypatch):
     monkeypatch.setitem(clustering.METHODS, "later", Method("imagescape.learn.nowhere:Later", ("k",)))
-    with pytest.raises(InputError, match="--method later is not in this version of imagescape; there are .*kmeans"):
+    with pytest.raises(InputError, match=r"--method later is not in this version of imagescape; there are .*kmeans"):
         cluster(scape, "C", method="later", features_name="v")
 
 
