@@ -66,7 +66,8 @@ class Centroids:
 
     def _softmax(self, squares: np.ndarray) -> np.ndarray:
         lead = squares.min(axis=1, keepdims=True) - squares
-        weights = np.exp(lead / max(2 * self.spread, np.finfo(np.float32).tiny))
+        with np.errstate(over="ignore"):  # a spread of 0: all of a row belongs to its nearest
+            weights = np.exp(lead / max(2 * self.spread, np.finfo(np.float32).tiny))
         return weights / weights.sum(axis=1, keepdims=True)
 
     def _squares(self, rows: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:

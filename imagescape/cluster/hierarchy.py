@@ -202,6 +202,7 @@ def _blocks(rows: np.ndarray, metric: Metric) -> Any:
     exact = rows.astype(np.float64)
     exact -= exact.mean(axis=0)  # near the middle, large numbers do not cancel
     norms = np.square(exact).sum(axis=1)
+    is_bits = metric == "hamming" and bool(np.isin(rows, (0, 1)).all())
     for first in range(0, len(rows), _BLOCK_ROWS):
         part = slice(first, first + _BLOCK_ROWS)
         apart = exact[part] @ exact[first:].T
@@ -213,4 +214,6 @@ def _blocks(rows: np.ndarray, metric: Metric) -> Any:
             np.sqrt(apart, out=apart)
         elif metric == "cosine":
             apart /= 2
+        elif is_bits:
+            np.rint(apart, out=apart)  # whole numbers, whose ties are ties
         yield first, apart

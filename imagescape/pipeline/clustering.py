@@ -301,8 +301,8 @@ class _Source:
         if self._map:
             same = config["map_identity"] == self._map_identity()
         else:
-            own = features_identity(self._scape, str(self._features))
-            same = same_encoder(own, config["features_identity"])
+            own, made_from = features_identity(self._scape, str(self._features)), config["features_identity"]
+            same = own == made_from or same_encoder(own, made_from)  # columns of the user's own say nothing
         if not same:
             made = f"map '{self._map}' is" if self._map else f"features '{self._features}' are"
             raise CheckpointError(f"the {made} not what the clusters were made from; cluster again with --overwrite")

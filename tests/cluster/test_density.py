@@ -92,7 +92,7 @@ class TestDBSCAN:
         assert found.by_eps_[60.0].max() == 0
         core = found.core_distances_ <= 2.0
         assert_array_equal(found.predict(rows[core]), found.labels_[core])
-        new = np.array([[0.0, 0.0], [500.0, 500.0]])
+        new = np.array([[20.0, 0.0], [500.0, 500.0]])
         assert found.predict(new)[1] == -1
         assert found.predict_nearest(new)[1] >= 0
         assert found.assign(new).probabilities.tolist() == [1, 0]

@@ -43,26 +43,16 @@ def write_images(folder, numbers):
         Image.fromarray(pixels).save(folder / f"{number:03}.png")
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """30 good images and a broken one, with hashes, and features of three kinds; to be copied."""
-    folder = tmp_path_factory.mktemp("clustering")
-    write_images(folder / "images", range(30))
-    (folder / "images" / "broken.png").write_bytes(b"no picture")
-    ingest([folder / "images"], folder / "c.scape")
-    scape = Collection.open(folder / "c.scape")
+@pytest.fixture
+def scape(tmp_path):
+    """30 good images and a broken one, with hashes, and features `v` of three kinds."""
+    write_images(tmp_path / "images", range(30))
+    (tmp_path / "images" / "broken.png").write_bytes(b"no picture")
+    ingest([tmp_path / "images"], tmp_path / "c.scape")
+    scape = Collection.open(tmp_path / "c.scape")
     embed(scape, "phash64")
     add_vectors(scape)
-    return folder
-
-
-@pytest.fixture
-def scape(made, tmp_path):
-    import shutil
-
-    shutil.copytree(made, tmp_path / "all")
-    ingest([tmp_path / "all" / "images"], tmp_path / "all" / "c.scape")  # they moved, and keep their rows
-    return Collection.open(tmp_path / "all" / "c.scape")
+    return scape
 
 
 def kinds_of(scape):
@@ -76,7 +66,7 @@ def add_vectors(scape):
     kinds, ids = kinds_of(scape), ids_of(scape)
     own = kinds >= 0
     places = np.array([[9.0, 1, 1, 1], [1, 9, 1, 1], [1, 1, 9, 1]])
-    numbers = [int(one, 16) % 2**31 for one in ids[own]]
+    numbers = [int(uri[-7:-4]) for uri in scape.read(["uri"])["uri"].filter(own).to_pylist()]
     noise = np.array([np.random.default_rng(number).normal(0, 0.3, 4) for number in numbers])
     scape.add_columns(ids[own], {"features_v": (places[kinds[own]] + noise).astype(np.float16)}, overwrite=True)
 
@@ -164,7 +154,7 @@ def test_several_eps_are_columns(scape):
 
 
 def test_noise_goes_to_the_nearest_where_asked(scape):
-    cluster(scape, "D", method="dbscan", features_name="v", eps=[0.004], min_samples=4, nearest=True)
+    cluster(scape, "D", method="dbscan", features_name="v", eps=[0.002], min_samples=4, nearest=True)
     labels, given = cluster_labels(scape, "D")[0], cluster_labels(scape, "D_nearest")[0]
     kinds = kinds_of(scape)
     assert ((labels < 0) & (kinds >= 0)).any()
