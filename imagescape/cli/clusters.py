@@ -101,7 +101,7 @@ def cluster(
     options, collection = locals(), Collection.open(scape)
     said: dict[str, Any] = {one: options[one] for one in _SETTINGS if options[one] is not None}
     if new:
-        own = {"method": method, "features": features, "map": map_name, "where": where, "plot": picture}
+        own: dict[str, Any] = {"method": method, "features": features, "map": map_name, "where": where, "plot": picture}
         own |= {"nearest": nearest or None, "overwrite": overwrite or None}
         given = [one for one, value in (said | own).items() if value is not None and one not in ("device", "seed")]
         if given:

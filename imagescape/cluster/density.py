@@ -138,7 +138,7 @@ class DBSCAN(DensityClusterer):
         random_state: int | None = None,
     ) -> None:
         super().__init__()
-        radii = [float(one) for one in (eps if isinstance(eps, (list, tuple, np.ndarray)) else [eps])]  # type: ignore[list-item]
+        radii = np.atleast_1d(np.asarray(eps, np.float64)).tolist()
         if not radii or not all(0 < one < np.inf for one in radii) or len(set(radii)) < len(radii):
             raise InputError(f"eps must be above 0, and each named once, got {eps}")
         if len({eps_name(one) for one in radii}) < len(radii):

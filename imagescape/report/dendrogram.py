@@ -1,8 +1,10 @@
 """A hierarchy as a still picture: the tree above a cut, and what is in each of its leaves."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
@@ -76,7 +78,7 @@ def draw_dendrogram(
     inch = 1 / _TREE_INCHES  # of the axes' width
     for leaf in range(leaves):
         at, y = 1 + 0.15 * inch, place[leaf]
-        words = {"transform": axes.get_yaxis_transform(), "va": "center_baseline", "parse_math": False}
+        words: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center_baseline", "parse_math": False}
         axes.text(at, y, texts[leaf], fontsize=9, weight="bold", color=darkened(colors[leaf]), **words)
         at += (name_inches + 0.2 + size_inches) * inch
         axes.text(at, y, sizes[leaf], fontsize=8.5, color=SOFT, ha="right", **words)
@@ -106,7 +108,7 @@ def leaf_order(tree: Tree) -> list[int]:
     return order
 
 
-def _draw_branches(axes, tree: Tree, place: np.ndarray, colors: np.ndarray) -> None:  # type: ignore[no-untyped-def]
+def _draw_branches(axes: Axes, tree: Tree, place: np.ndarray, colors: np.ndarray) -> None:
     y, x = list(place), [0.0] * len(tree)
     color = list(colors)
     for (first, second), height in zip(tree.merges.tolist(), tree.heights.tolist(), strict=True):
@@ -119,7 +121,7 @@ def _draw_branches(axes, tree: Tree, place: np.ndarray, colors: np.ndarray) -> N
     axes.plot([x[-1], x[-1] * 1.04], [y[-1]] * 2, color=_LINE, lw=1.6)
 
 
-def _draw_picture(axes, data: bytes, x: float, y: float) -> None:  # type: ignore[no-untyped-def]
+def _draw_picture(axes: Axes, data: bytes, x: float, y: float) -> None:
     """One picture, its longer side 0.46 inches, its middle at x (of the axes' width) and y (in leaves)."""
     image = decoded(data)
     zoom = _PICTURE_INCHES * 72 / max(image.shape[:2])
