@@ -88,7 +88,7 @@ def one_method(name: str, rows: int) -> None:
     """In a process of its own: print one line of JSON."""
     d, fit = METHODS[name]
     data = mixture(rows, d)
-    fit(mixture(200, d)) if not name.startswith("hdbscan") else None  # imports are no part of it, compiling is
+    fit(mixture(2_000, d)) if not name.startswith("hdbscan") else None  # imports are no part of it, compiling is
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     times = []
     for _ in range(2 if name.startswith("hdbscan") else 1):

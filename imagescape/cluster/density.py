@@ -23,16 +23,18 @@ from imagescape.cluster.estimator import (
     numbered_by_size,
     prepared,
 )
+from imagescape.cluster.hierarchy import square_distances
 from imagescape.errors import InputError, require
 from imagescape.evaluate.neighbors import Corpus, nearest, nearest_others
 
-# Up to here scikit-learn, which compares all pairs; beyond fast-hdbscan, by a tree.
-SKLEARN_ROWS = 20_000
+# Up to here scikit-learn, which compares all pairs; beyond fast-hdbscan, by a tree. Of many dimensions scikit-learn is
+# given the matrix of distances, which is many times faster, and 2 GB with its copies at its limit.
+SKLEARN_ROWS, SKLEARN_ROWS_DENSE = 20_000, 10_000
 _TREE_DIMENSIONS = 3
 _PAIRS_AT_ONCE = 2**24
 _LARGEST_BLOCK, _SMALLEST_BLOCK = 4_096, 16
-# fast-hdbscan's tree serves up to so many dimensions; beyond, it wants a graph of neighbours.
-_FAST_DIMENSIONS = 30
+# Trees serve up to so many dimensions; beyond, fast-hdbscan wants a graph of neighbours.
+_MANY_DIMENSIONS = 30
 _GRAPH_NEIGHBORS = 3  # of that graph, for each of min_samples
 
 
@@ -285,10 +287,10 @@ def _core_distances(rows: np.ndarray, min_samples: int) -> np.ndarray:
 class HDBSCAN(DensityClusterer):
     """HDBSCAN: the clusters that persist longest while the density that is asked for rises (Campello et al. 2013).
 
-    Up to 20,000 rows by scikit-learn, beyond by fast-hdbscan (BSD-2; `pip install 'imagescape[hdbscan]'`), whose first
-    run in an installation takes a while to compile. Beyond 20,000 rows of more than 30 dimensions the tree is that of a
-    graph of nearest neighbours, and so nearly exact. Made for few dimensions: in hundreds of them nearly all is noise
-    or one cluster; cluster a map, or principal components.
+    Up to 20,000 rows, 10,000 of more than 30 dimensions, by scikit-learn; beyond by fast-hdbscan (BSD-2;
+    `pip install 'imagescape[hdbscan]'`), whose first run in an installation takes a while to compile. There, of more
+    than 30 dimensions, the tree is that of a graph of nearest neighbours, and so nearly exact. Made for few dimensions:
+    in hundreds of them nearly all is noise or one cluster; cluster a map, or principal components.
 
     Args:
         min_cluster_size: Rows that a cluster has at least; None: half the square root of the rows, and 5 at least.
@@ -330,11 +332,12 @@ class HDBSCAN(DensityClusterer):
 
         Raises:
             InputError: fewer rows than `min_cluster_size`, or as `prepared`.
-            MissingExtraError: more than 20,000 rows, and fast-hdbscan is not installed.
+            MissingExtraError: more rows than scikit-learn is given, and fast-hdbscan is not installed.
         """
         rows = prepared(features, self.metric)
         size, samples = usual_sizes(len(rows), self.min_cluster_size, self.min_samples)
-        by = _by_sklearn if len(rows) <= SKLEARN_ROWS else _by_fast_hdbscan
+        most = SKLEARN_ROWS_DENSE if rows.shape[1] > _MANY_DIMENSIONS else SKLEARN_ROWS
+        by = _by_sklearn if len(rows) <= most else _by_fast_hdbscan
         labels, probabilities = by(rows, size, samples)
         labels = np.asarray(labels, np.int64)
         self.labels_ = numbered_by_size(labels)
@@ -376,7 +379,11 @@ def usual_sizes(rows: int, min_cluster_size: int | None, min_samples: int | None
 def _by_sklearn(rows: np.ndarray, size: int, samples: int) -> tuple[np.ndarray, np.ndarray]:
     from sklearn.cluster import HDBSCAN as Library
 
-    found = Library(min_cluster_size=size, min_samples=samples, copy=True).fit(rows)
+    settings: dict[str, Any] = {"min_cluster_size": size, "min_samples": samples}
+    if rows.shape[1] > _MANY_DIMENSIONS:
+        found = Library(metric="precomputed", copy=False, **settings).fit(square_distances(rows, "euclidean"))
+    else:
+        found = Library(copy=True, **settings).fit(rows)
     return found.labels_, found.probabilities_
 
 
@@ -385,7 +392,7 @@ def _by_fast_hdbscan(rows: np.ndarray, size: int, samples: int) -> tuple[np.ndar
     given: Any = rows
     # scikit-learn counts a row among its own samples, fast-hdbscan does not.
     settings: dict[str, Any] = {"min_cluster_size": size, "min_samples": max(1, samples - 1), "reproducible": True}
-    if rows.shape[1] > _FAST_DIMENSIONS:
+    if rows.shape[1] > _MANY_DIMENSIONS:
         k = min(max(_GRAPH_NEIGHBORS * samples, 15), len(rows) - 1)
         found = nearest_others(rows, k)
         ends = np.arange(0, len(rows) * k + 1, k)

@@ -1,5 +1,6 @@
 """k-means, plain and spherical: every row to the nearest of k centroids."""
 
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, Self
 
@@ -11,19 +12,23 @@ from imagescape.cluster.estimator import Assigned, Clusterer, Metric, by_size, c
 from imagescape.errors import InputError, require
 from imagescape.runtime import seed_for
 
+_TRIAL_ITERATIONS = 8  # of a restart, before the best one is gone on with
+# Relative to the objective, which for cosines is their sum: near the number of rows from the start.
+_SMALLEST_GAIN = {"euclidean": 1e-5, "cosine": 1e-7}
+
 
 class KMeans(Clusterer):
     """k-means with restarts, on FAISS (Lloyd 1982; k-means++: Arthur and Vassilvitskii 2007).
 
-    Of all restarts the one with the least inertia is kept. No cluster is ever empty: one that loses its rows takes the
-    row that is farthest from its centroid.
+    Of all restarts the one with the least inertia after a few iterations is gone on with to its end. No cluster is ever
+    empty: one that loses its rows takes the row that is farthest from its centroid.
 
     Args:
         k: Clusters, at least 2 and at most the number of different rows.
         metric: "euclidean"; "cosine", which is spherical k-means, with rows and centroids of length 1 (Dhillon and
             Modha 2001); or "hamming", Euclidean k-means of the bits of packed hashes.
         restarts: Starts from other centroids, at least 1.
-        iterations: Of Lloyd's algorithm at most; it ends earlier when nothing changes.
+        iterations: Of Lloyd's algorithm at most; it ends earlier when the inertia hardly falls.
         rows_per_cluster: Learn from a sample of so many rows a cluster, then assign all; None: from all rows.
         random_state: The seed.
 
@@ -82,22 +87,15 @@ class KMeans(Clusterer):
         middle = np.zeros(rows.shape[1], np.float32) if self._is_spherical else rows.mean(axis=0)
         moved = rows - middle  # FAISS multiplies: large numbers would cancel
         sample = _sample(moved, self.k, self.rows_per_cluster, self.seed)
-        best: Centroids | None = None
-        self.inertia_ = np.inf
-        for restart in range(self.restarts):
-            seed = seed_for(self.seed, "k-means", restart)
-            vectors = _lloyd(faiss, sample, self.k, self.iterations, seed, is_spherical=self._is_spherical)
-            labels, squares, vectors = self._filled(moved, vectors)
-            inertia = float(squares.sum(dtype=np.float64)) / (2 if self._is_spherical else 1)
-            if best is None or inertia < self.inertia_:
-                best, self.inertia_, self.labels_ = Centroids(vectors, 0.0), inertia, labels
-        assert best is not None
+        vectors = self._best_start(faiss, sample)
+        self.labels_, squares, vectors = self._filled(moved, vectors)
+        self.inertia_ = float(squares.sum(dtype=np.float64)) / (2 if self._is_spherical else 1)
         order = by_size(self.labels_)
         place = np.empty(self.k, np.int64)
         place[order] = np.arange(self.k)
         self.labels_ = place[self.labels_]
         spread = self.inertia_ * (2 if self._is_spherical else 1) / len(rows)
-        self._centroids = Centroids(best.vectors[order] + middle, spread)
+        self._centroids = Centroids(vectors[order] + middle, spread)
         self.probabilities_ = self._centroids.membership_of(rows, self.labels_)
         return self
 
@@ -114,6 +112,17 @@ class KMeans(Clusterer):
         self._check_fitted()
         assert self._centroids is not None
         return self._centroids.memberships(prepared(features, self.metric, width=self.centroids_.shape[1]))
+
+    def _best_start(self, faiss: ModuleType, rows: np.ndarray) -> np.ndarray:
+        """Centroids (k, d) of the restart that is ahead after a few iterations, at its end."""
+        best, least = None, np.inf
+        for restart in range(self.restarts if self.restarts > 1 else 0):
+            start = _Lloyd(faiss, self.k, seed_for(self.seed, "k-means", restart), is_spherical=self._is_spherical)
+            vectors, objective = start.run(rows, min(_TRIAL_ITERATIONS, self.iterations))
+            if objective < least:
+                best, least = vectors, objective
+        last = _Lloyd(faiss, self.k, seed_for(self.seed, "k-means", 0), is_spherical=self._is_spherical)
+        return last.run(rows, self.iterations, best)[0]
 
     @property
     def _is_spherical(self) -> bool:
@@ -171,7 +180,7 @@ def quantize(
     middle = np.zeros(rows.shape[1], np.float32) if is_spherical else rows.mean(axis=0)
     moved, k = rows - middle, min(k, len(rows))
     sample = _sample(moved, k, rows_per_cluster, seed)
-    vectors = _lloyd(faiss, sample, k, iterations, seed_for(seed, "quantize"), is_spherical=is_spherical)
+    vectors, _ = _Lloyd(faiss, k, seed_for(seed, "quantize"), is_spherical=is_spherical).run(sample, iterations)
     used, labels = np.unique(Centroids(vectors, 0.0).nearest(moved)[0], return_inverse=True)
     return labels.astype(np.int64), vectors[used] + middle
 
@@ -183,17 +192,27 @@ def _sample(rows: np.ndarray, k: int, rows_per_cluster: int | None, seed: int) -
     return rows[np.sort(generator.choice(len(rows), rows_per_cluster * k, replace=False))]
 
 
-def _lloyd(
-    faiss: ModuleType, rows: np.ndarray, k: int, iterations: int, seed: int, *, is_spherical: bool
-) -> np.ndarray:
-    settings: dict[str, Any] = {
-        "niter": iterations,
-        "spherical": is_spherical,
-        "seed": seed & 0x7FFFFFFF,
-        "min_points_per_centroid": 1,  # FAISS would print a warning
-        "max_points_per_centroid": len(rows),  # and would learn from a sample of its own
-        "init_method": faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS,
-    }
-    means = faiss.Kmeans(rows.shape[1], k, **settings)
-    means.train(rows)
-    return np.array(means.centroids, np.float32)
+@dataclass(frozen=True)
+class _Lloyd:
+    """Lloyd's iterations by FAISS, from k-means++."""
+
+    faiss: ModuleType
+    k: int
+    seed: int
+    is_spherical: bool = field(kw_only=True)
+
+    def run(self, rows: np.ndarray, iterations: int, start: np.ndarray | None = None) -> tuple[np.ndarray, float]:
+        """Centroids (k, d), from those of `start` where given; and the objective, of which less is better."""
+        settings: dict[str, Any] = {
+            "niter": iterations,
+            "spherical": self.is_spherical,
+            "seed": self.seed & 0x7FFFFFFF,
+            "min_points_per_centroid": 1,  # FAISS would print a warning
+            "max_points_per_centroid": len(rows),  # and would learn from a sample of its own
+            "init_method": self.faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS,
+            "early_stop_threshold": _SMALLEST_GAIN["cosine" if self.is_spherical else "euclidean"],
+        }
+        means = self.faiss.Kmeans(rows.shape[1], self.k, **settings)
+        means.train(rows, init_centroids=start)
+        objective = float(means.obj[-1]) if len(means.obj) else 0.0  # as many rows as clusters: nothing to do
+        return np.array(means.centroids, np.float32), -objective if self.is_spherical else objective

@@ -179,6 +179,14 @@ class TestHDBSCAN:
         found.save(tmp_path / "m")
         assert_array_equal(HDBSCAN.load(tmp_path / "m").predict(rows), found.predict(rows))
 
+    def test_many_dimensions_are_parted_as_few_are(self):
+        rows, _ = rings()
+        wide = np.zeros((len(rows), 40), np.float32)
+        wide[:, [3, 30]] = rows
+        assert_array_equal(
+            HDBSCAN(min_cluster_size=20).fit(wide).labels_, HDBSCAN(min_cluster_size=20).fit(rows).labels_
+        )
+
     def test_usual_sizes(self):
         assert usual_sizes(40, None, None) == (5, 5)
         assert usual_sizes(10_000, None, None) == (50, 15)

@@ -33,14 +33,14 @@ class TestKMeans:
         assert ours.inertia_ == pytest.approx(inertia(rows.astype(float), ours.labels_), rel=1e-3)
         assert ours.inertia_ <= theirs.inertia_ * 1.01
 
-    def test_more_restarts_are_never_worse(self):
+    def test_more_restarts_are_better(self):
         rows = np.random.default_rng(1).normal(0, 1, (300, 2)).astype(np.float32)
-        pairs = [
-            [KMeans(k=12, restarts=count, random_state=seed).fit(rows).inertia_ for count in (1, 6)]
-            for seed in range(5)
-        ]
-        assert all(many <= few for few, many in pairs)
-        assert any(many < few for few, many in pairs)
+        few, many = (
+            [KMeans(k=12, restarts=count, random_state=seed).fit(rows).inertia_ for seed in range(8)]
+            for count in (1, 10)
+        )
+        assert np.mean(many) < np.mean(few) * 0.99
+        assert np.std(many) < np.std(few)
 
     def test_spherical_looks_at_directions_alone(self):
         rng = np.random.default_rng(0)
