@@ -1,12 +1,13 @@
 """How many clusters are there? A sweep of Ward's hierarchy, scored by how apart its cuts are and how stable."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from scipy.cluster import hierarchy as scipy_hierarchy
+from scipy.spatial.distance import squareform
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
 from imagescape.cluster.centroids import Centroids
@@ -18,7 +19,9 @@ from imagescape.evaluate.metrics import sample_rows
 from imagescape.runtime import seed_for
 
 MAX_ROWS = 2_000
+COMPONENTS = 50  # principal ones, of the sampled rows: beyond them is mostly noise, which hides what is apart
 _MOST = 50  # clusters that are tried when nothing is said
+_SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +33,18 @@ class Candidate:
         silhouette: Mean silhouette of the sampled rows, in [-1, 1].
         stability: Mean adjusted Rand index of pairs of clusterings that were made of two resamples, in [-1, 1].
         stability_sd: Its standard deviation over the pairs.
+        groupless_silhouette, groupless_stability: The same of one round cloud of rows with the same spread.
         effective_k: exp of the entropy of the sizes, in [1, k]: how many equally large clusters would be as various.
-        score: `stability` times `silhouette`, each as a share of the largest of the sweep; 0 where either is not above
-            0. By it candidates are ranked.
+        score: What silhouette and stability are above those of the cloud, each as a share of the most in the sweep,
+            multiplied; 0 where either is not above it. By it candidates are ranked.
     """
 
     k: int
     silhouette: float
     stability: float
     stability_sd: float
+    groupless_silhouette: float
+    groupless_stability: float
     effective_k: float
     score: float
 
@@ -66,31 +72,37 @@ class Choice:
 
     @property
     def plausible(self) -> tuple[int, ...]:
-        """Every k whose score is within one standard error of the best one's stability, ascending."""
+        """Every k whose score is that of the best one, but for a standard deviation of its stability; ascending."""
         best = self.candidates[0]
-        error = best.stability_sd / np.sqrt(self.resamples)
-        slack = best.score * error / best.stability if best.stability > 0 else 0.0
-        return tuple(sorted(one.k for one in self.candidates if one.score >= best.score - slack))
+        gain = best.stability - best.groupless_stability
+        least = best.score * (1 - best.stability_sd / gain) if gain > 0 else best.score
+        return tuple(sorted(one.k for one in self.candidates if one.score >= least))
+
+    @property
+    def finds_groups(self) -> bool:
+        """Whether any k parts the rows better than a cloud without groups is parted."""
+        return self.candidates[0].score > 0
 
     def as_dict(self) -> dict[str, Any]:
-        ranked = [
-            {name: getattr(one, name) for name in ("k", "score", "silhouette", "stability", "stability_sd")}
-            | {"effective_k": one.effective_k}
-            for one in self.candidates
-        ]
+        ranked = [asdict(one) for one in self.candidates]
         return {"k": self.k, "plausible": list(self.plausible), "rows": self.rows, "ranked": ranked}
 
     def __str__(self) -> str:
-        lines = [f"{'k':>5} {'score':>7} {'silhouette':>11} {'stability':>16} {'effective k':>12}"]
-        for one in self.candidates[:10]:
+        heads = ("k", "score", "silhouette", "(no groups)", "stability", "(no groups)", "effective k")
+        lines = ["{:>5} {:>6} {:>11} {:>12} {:>16} {:>12} {:>12}".format(*heads)]
+        for one in self.candidates[:_SHOWN]:
             stability = f"{one.stability:.3f} (sd {one.stability_sd:.3f})"
             lines.append(
-                f"{one.k:>5} {one.score:>7.3f} {one.silhouette:>11.3f} {stability:>16} {one.effective_k:>12.1f}"
+                f"{one.k:>5} {one.score:>6.3f} {one.silhouette:>11.3f} {one.groupless_silhouette:>12.3f} "
+                f"{stability:>16} {one.groupless_stability:>12.3f} {one.effective_k:>12.1f}"
             )
-        if len(self.candidates) > 10:
-            lines.append(f"… and {len(self.candidates) - 10} more")
+        if len(self.candidates) > _SHOWN:
+            lines.append(f"… and {len(self.candidates) - _SHOWN} more")
         several = ", ".join(map(str, self.plausible))
-        return "\n".join(lines) + f"\nplausible: {several}  (Ward on {self.rows:,} of {self.total:,} images)"
+        lines.append(f"plausible: {several}  (Ward on {self.rows:,} of {self.total:,} images)")
+        if not self.finds_groups:
+            lines.append("no number of clusters parts the images better than a cloud without groups is parted")
+        return "\n".join(lines)
 
 
 def choose_k(
@@ -103,13 +115,14 @@ def choose_k(
     seed: int = 0,
     advance: Callable[[int], None] = lambda trees: None,
 ) -> Choice:
-    """Rank numbers of clusters by one Ward hierarchy of a sample and those of its resamples.
+    """Rank numbers of clusters by Ward's hierarchies of a sample, of its resamples, and of rows without groups.
 
     Stability asks whether other data of the same kind would be parted alike (Fang and Wang 2012,
     doi:10.1016/j.csda.2011.09.003; compared by the adjusted Rand index, Hubert and Arabie 1985): two bootstrap samples
     are clustered each, both give all sampled rows to their nearest centroids, and the two are compared. Silhouette:
-    Rousseeuw 1987. A small k may be stable by merging what is apart, and a fine one may cut what belongs together:
-    read the ranks as a range.
+    Rousseeuw 1987. Both are large for few clusters even where there are no groups, as one long cloud is always halved
+    alike; so, as in the gap statistic (Tibshirani et al. 2001, doi:10.1111/1467-9868.00293), they are compared with
+    those of normal rows of the same principal components. Read the ranks as a range.
 
     Args:
         features: (n, d), any real dtype; packed uint8 for "hamming".
@@ -119,7 +132,7 @@ def choose_k(
         resamples: Pairs of resamples, at least 2.
         max_rows: Rows that are looked at, sampled at random.
         seed: Names samples and resamples.
-        advance: Told how many more hierarchies are done, in all 2 `resamples` + 1.
+        advance: Told how many more hierarchies are done, in all 4 `resamples` + 2.
 
     Raises:
         InputError: fewer than 4 rows, all rows equal, a k out of range, or as `prepared`.
@@ -136,14 +149,20 @@ def choose_k(
     check_cuts(tried, len(rows) - 1)
     if not tried:
         raise InputError("a choice of k needs numbers of clusters to choose from, got none")
-    condensed = condensed_distances(rows, "euclidean")
-    tree = Tree.of_linkage(scipy_hierarchy.linkage(condensed, method="ward"))
-    advance(1)
-    cuts = {k: tree.cut(k) for k in tried}
-    silhouettes = _silhouettes(condensed, cuts)
-    del condensed
-    agreement = _agreements(rows, tried, resamples, seed, advance)
-    return Choice(_ranked(cuts, silhouettes, agreement), len(rows), total, resamples)
+    rows, cloud = _components(rows, seed)
+    found = _sweep(rows, tried, resamples, seed, advance)
+    without = _sweep(cloud, tried, resamples, seed, advance)
+    return Choice(_ranked(found, without), len(rows), total, resamples)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sweep:
+    """Figures of each k in `ks`: silhouettes (k,), agreement of pairs of resamples (k, pairs), effective k (k,)."""
+
+    ks: tuple[int, ...]
+    silhouettes: np.ndarray
+    agreement: np.ndarray
+    effective: np.ndarray
 
 
 def effective_k(sizes: np.ndarray) -> float:
@@ -152,44 +171,51 @@ def effective_k(sizes: np.ndarray) -> float:
     return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
-def _silhouettes(condensed: np.ndarray, cuts: dict[int, np.ndarray]) -> dict[int, float]:
-    from scipy.spatial.distance import squareform
+def _components(rows: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The rows in their principal components, and as many normal rows of the same deviations; (n, c) float32 each."""
+    left, sizes, _ = np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)
+    kept = min(COMPONENTS, len(sizes))
+    generator = np.random.default_rng(seed_for(seed, "no groups"))
+    cloud = generator.normal(0, 1, (len(rows), kept)) * sizes[:kept] / np.sqrt(len(rows))
+    return (left * sizes)[:, :kept].astype(np.float32), cloud.astype(np.float32)
 
+
+def _sweep(rows: np.ndarray, ks: tuple[int, ...], resamples: int, seed: int, advance: Callable[[int], None]) -> _Sweep:
+    condensed = condensed_distances(rows, "euclidean")
+    tree = Tree.of_linkage(scipy_hierarchy.linkage(condensed, method="ward"))
+    advance(1)
     square = squareform(condensed)
-    return {k: float(silhouette_score(square, labels, metric="precomputed")) for k, labels in cuts.items()}
-
-
-def _agreements(
-    rows: np.ndarray, ks: Sequence[int], resamples: int, seed: int, advance: Callable[[int], None]
-) -> dict[int, np.ndarray]:
-    """Adjusted Rand indices (resamples,) by k."""
-    found: dict[int, list[float]] = {k: [] for k in ks}
+    cuts = [tree.cut(k) for k in ks]
+    silhouettes = np.array([silhouette_score(square, labels, metric="precomputed") for labels in cuts])
+    agreement = np.empty((len(ks), resamples))
     for number in range(resamples):
         sides = []
         for side in range(2):
             generator = np.random.default_rng(seed_for(seed, "resample", number, side))
             sides.append(_extended(rows, np.sort(generator.integers(0, len(rows), len(rows))), ks))
             advance(1)
-        for k in ks:
-            found[k].append(float(adjusted_rand_score(sides[0][k], sides[1][k])))
-    return {k: np.array(values) for k, values in found.items()}
+        agreement[:, number] = [adjusted_rand_score(one, other) for one, other in zip(*sides, strict=True)]
+    return _Sweep(ks, silhouettes, agreement, np.array([effective_k(np.bincount(labels)) for labels in cuts]))
 
 
-def _extended(rows: np.ndarray, drawn: np.ndarray, ks: Sequence[int]) -> dict[int, np.ndarray]:
+def _extended(rows: np.ndarray, drawn: np.ndarray, ks: Sequence[int]) -> list[np.ndarray]:
     """All rows by the nearest centroids of the clusters of some, at each k."""
     some = rows[drawn]
     tree = Tree.of_linkage(scipy_hierarchy.linkage(condensed_distances(some, "euclidean"), method="ward"))
-    return {k: Centroids.of(some, tree.cut(k), k).nearest(rows)[0] for k in ks}
+    labels = []
+    for k in ks:
+        is_in = (tree.cut(k) == np.arange(k)[:, None]).astype(np.float32)
+        labels.append(Centroids(is_in @ some / is_in.sum(axis=1, keepdims=True), 0.0).nearest(rows)[0])
+    return labels
 
 
-def _ranked(
-    cuts: dict[int, np.ndarray], silhouettes: dict[int, float], agreement: dict[int, np.ndarray]
-) -> tuple[Candidate, ...]:
-    apart, stable = max(silhouettes.values()), max(float(values.mean()) for values in agreement.values())
-    candidates = []
-    for k, labels in cuts.items():
-        silhouette, stability = silhouettes[k], float(agreement[k].mean())
-        score = silhouette / apart * stability / stable if min(silhouette, stability) > 0 else 0.0
-        spread = float(agreement[k].std(ddof=1))
-        candidates.append(Candidate(k, silhouette, stability, spread, effective_k(np.bincount(labels)), score))
+def _ranked(found: _Sweep, without: _Sweep) -> tuple[Candidate, ...]:
+    stability, groupless = found.agreement.mean(axis=1), without.agreement.mean(axis=1)
+    apart, stable = (np.maximum(found.silhouettes - without.silhouettes, 0), np.maximum(stability - groupless, 0))
+    scores = apart / (apart.max() or 1) * (stable / (stable.max() or 1))
+    spread = found.agreement.std(axis=1, ddof=1)
+    columns = (
+        found.silhouettes, stability, spread, without.silhouettes, groupless, found.effective, scores,
+    )  # fmt: skip
+    candidates = [Candidate(k, *map(float, row)) for k, row in zip(found.ks, np.column_stack(columns), strict=True)]
     return tuple(sorted(candidates, key=lambda one: (-one.score, one.k)))

@@ -370,7 +370,7 @@ def _meeting(scape: Collection, where: str | None, also: str | None = None) -> n
 
 def _choice(vectors: np.ndarray, metric: str, seed: int) -> Choice:
     resamples = 10
-    with track("choose k", 2 * resamples + 1, unit="hierarchies") as progress:
+    with track("choose k", 4 * resamples + 2, unit="hierarchies") as progress:
         measure: Any = metric or "cosine"
         return choose_k(vectors, metric=measure, resamples=resamples, seed=seed, advance=progress.advance)
 

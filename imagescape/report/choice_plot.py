@@ -27,11 +27,11 @@ def draw_choice(choice: Choice, *, title: str = "") -> Figure:
         figure.suptitle(title, x=0.01, ha="left", fontsize=13, weight="bold", color=INK, parse_math=False)
     panels = figure.subplots(4, 1, sharex=True)
     texts = (
-        ("score", f"best {choice.k}, shaded: within one standard error of it"),
-        ("silhouette", "how much nearer one's own cluster is than the next"),
+        ("score", f"how far the two below are above the dashed lines; best {choice.k}, shaded: hardly less"),
+        ("silhouette", "how much nearer one's own cluster is than the next; dashed: in a cloud without groups"),
         (
             "stability",
-            f"agreement of clusterings of two resamples (adjusted Rand index), mean and sd of {choice.resamples}",
+            f"do two resamples lead to the same clusters? mean and sd of {choice.resamples} pairs; dashed: as above",
         ),
         ("effective k", "how many equally large clusters would be as various; dashed: k itself"),
     )
@@ -39,13 +39,14 @@ def draw_choice(choice: Choice, *, title: str = "") -> Figure:
         np.array([getattr(one, name) for one in by_k]) for name in ("score", "silhouette", "stability", "effective_k")
     ]
     spread = np.array([one.stability_sd for one in by_k])
-    for axes, (name, about), line in zip(panels, texts, values, strict=True):
+    without = [np.array([getattr(one, f"groupless_{name}") for one in by_k]) for name in ("silhouette", "stability")]
+    for axes, (name, about), line, dashed in zip(panels, texts, values, (None, *without, ks), strict=True):
         for k in choice.plausible:
             axes.axvspan(k - 0.5, k + 0.5, color=_BAND, lw=0, zorder=0)
         if name == "stability":
             axes.fill_between(ks, line - spread, line + spread, color=_LINE, alpha=0.18, lw=0)
-        if name == "effective k":
-            axes.plot(ks, ks, color=SOFT, lw=1, ls="--")
+        if dashed is not None:
+            axes.plot(ks, dashed, color=SOFT, lw=1, ls="--")
         axes.plot(ks, line, color=_LINE, lw=1.6, marker="o", ms=3)
         best = int(np.flatnonzero(ks == choice.k)[0])
         axes.plot(ks[best], line[best], "o", ms=7, color=_BEST, zorder=4)

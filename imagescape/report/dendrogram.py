@@ -1,6 +1,7 @@
 """A hierarchy as a still picture: the tree above a cut, and what is in each of its leaves."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -53,19 +54,14 @@ def draw_dendrogram(
         if rows is not None and len(rows) != leaves:
             raise InputError(f"{what} must have one entry a leaf, got {len(rows)} for {leaves}")
     texts = [str(leaf) if names is None else short(names[leaf]) for leaf in range(leaves)]
-    sizes = [f"{size:,}" for size in tree.sizes]
-    name_inches = max(text_inches(text, 9)[0] for text in texts)
-    size_inches = max(text_inches(text, 8.5)[0] for text in sizes)
-    shown = max((len(row) for row in pictures), default=0) if pictures is not None else 0
-    right = 0.15 + name_inches + 0.2 + size_inches + 0.2 + shown * (_PICTURE_INCHES + _GAP_INCHES) + _SIDE_INCHES
-    width, top, bottom = _SIDE_INCHES + _TREE_INCHES + right, 0.95 if title else 0.3, 0.6
+    columns = _Columns.of(texts, [f"{size:,}" for size in tree.sizes], pictures or [()] * leaves)
+    width, top, bottom = _SIDE_INCHES + _TREE_INCHES + columns.width + _SIDE_INCHES, 1.05 if title else 0.5, 0.6
     height = top + leaves * _LEAF_INCHES + bottom
     figure = Figure(figsize=(width, height), facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.add_axes((_SIDE_INCHES / width, bottom / height, _TREE_INCHES / width, 1 - (top + bottom) / height))
-    order = leaf_order(tree)
     place = np.empty(leaves)
-    place[order] = np.arange(leaves)
+    place[leaf_order(tree)] = np.arange(leaves)
     colors = np.array(category_colors(leaves), object)[place.astype(int)]
     _draw_branches(axes, tree, place, colors)
     high = float(tree.heights.max()) or 1.0
@@ -75,22 +71,55 @@ def draw_dendrogram(
     for side, spine in axes.spines.items():
         spine.set_visible(side == "bottom")
         spine.set_color(_RULE)
-    inch = 1 / _TREE_INCHES  # of the axes' width
-    for leaf in range(leaves):
-        at, y = 1 + 0.15 * inch, place[leaf]
-        words: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center_baseline", "parse_math": False}
-        axes.text(at, y, texts[leaf], fontsize=9, weight="bold", color=darkened(colors[leaf]), **words)
-        at += (name_inches + 0.2 + size_inches) * inch
-        axes.text(at, y, sizes[leaf], fontsize=8.5, color=SOFT, ha="right", **words)
-        at += 0.2 * inch
-        for number, data in enumerate(pictures[leaf] if pictures is not None else ()):
-            left = at + number * (_PICTURE_INCHES + _GAP_INCHES) * inch
-            _draw_picture(axes, data, left + _PICTURE_INCHES / 2 * inch, y)
+    columns.write(axes, place, colors)
     if title:
         left = _SIDE_INCHES / width
         figure.text(left, 1 - 0.42 / height, title, fontsize=13, weight="bold", color=INK, parse_math=False)
         figure.text(left, 1 - 0.68 / height, about, fontsize=9, color=SOFT, parse_math=False)
     return figure
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """What stands to the right of the tree, a line a leaf; places in inches from the end of the tree.
+
+    Attributes:
+        names, sizes, pictures: Of the leaves.
+        name_at, size_at, picture_at: Left of the names, right of the sizes, left of the first picture.
+        width: Of all.
+    """
+
+    names: Sequence[str]
+    sizes: Sequence[str]
+    pictures: Sequence[Sequence[bytes]]
+    name_at: float
+    size_at: float
+    picture_at: float
+    width: float
+
+    @classmethod
+    def of(cls, names: Sequence[str], sizes: Sequence[str], pictures: Sequence[Sequence[bytes]]) -> "_Columns":
+        name = 0.15 + max(text_inches(text, 9.5)[0] for text in (*names, "cluster"))
+        size = name + 0.2 + max(text_inches(text, 8.5)[0] for text in (*sizes, "images"))
+        most = max(len(row) for row in pictures)
+        return cls(names, sizes, pictures, 0.15, size, size + 0.2, size + 0.2 + most * (_PICTURE_INCHES + _GAP_INCHES))
+
+    def write(self, axes: Axes, place: np.ndarray, colors: np.ndarray) -> None:
+        words: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "parse_math": False}
+        name_at, size_at, picture_at = (1 + at / _TREE_INCHES for at in (self.name_at, self.size_at, self.picture_at))
+        head = {**words, "fontsize": 8, "color": SOFT, "va": "bottom"}
+        axes.text(name_at, -0.6, "cluster", **head)
+        axes.text(size_at, -0.6, "images", ha="right", **head)
+        if any(self.pictures):
+            axes.text(picture_at, -0.6, "the most typical images", **head)
+        line = {**words, "va": "center_baseline"}
+        for leaf, y in enumerate(place):
+            color = darkened(colors[leaf])
+            axes.text(name_at, y, self.names[leaf], fontsize=9, weight="bold", color=color, **line)
+            axes.text(size_at, y, self.sizes[leaf], fontsize=8.5, color=SOFT, ha="right", **line)
+            for number, data in enumerate(self.pictures[leaf]):
+                middle = number * (_PICTURE_INCHES + _GAP_INCHES) + _PICTURE_INCHES / 2
+                _draw_picture(axes, data, picture_at + middle / _TREE_INCHES, y)
 
 
 def leaf_order(tree: Tree) -> list[int]:

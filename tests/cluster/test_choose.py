@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose
 from sklearn.cluster import AgglomerativeClustering
 from sklearn.metrics import silhouette_score
 
-from imagescape.cluster.choose import Candidate, Choice, choose_k, effective_k
+from imagescape.cluster.choose import Candidate, Choice, _ranked, _Sweep, choose_k, effective_k
 from imagescape.errors import InputError
 from tests.cluster.blobs import blobs
 
@@ -33,6 +33,7 @@ def test_figures_are_those_of_scikit_learn():
         shares = np.bincount(labels) / 120
         assert one.effective_k == pytest.approx(math.exp(-sum(p * math.log(p) for p in shares)))
         assert -1 <= one.stability < 0.9  # there is nothing to be found
+        assert one.silhouette == pytest.approx(one.groupless_silhouette, abs=0.1)
 
 
 def test_effective_k_worked_by_hand():
@@ -41,18 +42,43 @@ def test_effective_k_worked_by_hand():
     assert effective_k(np.array([2, 1, 1])) == pytest.approx(2 * math.sqrt(2))
 
 
-def test_the_plausible_are_within_a_standard_error():
-    one = {"silhouette": 0.5, "effective_k": 2.0}
-    candidates = (
-        Candidate(k=4, stability=0.8, stability_sd=0.08, score=1.0, **one),
-        Candidate(k=3, stability=0.8, stability_sd=0.3, score=0.96, **one),
-        Candidate(k=9, stability=0.8, stability_sd=0.3, score=0.94, **one),
-    )
-    # 0.08 / √4 = 0.04 of a stability of 0.8 is a twentieth of the score.
+def candidate(k, score, **figures):
+    usual = {
+        "silhouette": 0.5, "stability": 0.8, "stability_sd": 0.06, "groupless_silhouette": 0.1,
+        "groupless_stability": 0.2, "effective_k": 2.0,
+    }  # fmt: skip
+    return Candidate(k=k, score=score, **(usual | figures))
+
+
+def test_the_plausible_are_hardly_less_than_the_best():
+    # An sd of 0.06 of a gain of 0.6 is a tenth of the score.
+    candidates = (candidate(4, 1.0), candidate(3, 0.92), candidate(9, 0.88, stability_sd=0.5))
     choice = Choice(candidates, rows=100, total=200, resamples=4)
     assert (choice.k, choice.plausible) == (4, (3, 4))
     assert "plausible: 3, 4" in str(choice)
     assert choice.as_dict()["ranked"][1]["k"] == 3
+    assert choice.finds_groups
+
+
+def test_scores_worked_by_hand():
+    found = _Sweep((2, 3), np.array([0.5, 0.3]), np.array([[0.8, 1.0], [0.6, 0.6]]), np.array([2.0, 3.0]))
+    without = _Sweep((2, 3), np.array([0.4, 0.1]), np.array([[0.6, 0.6], [0.1, 0.3]]), np.array([2.0, 3.0]))
+    # Gains of silhouette 0.1 and 0.2, of stability 0.3 and 0.4: scores 1/2 * 3/4, and 1.
+    best, other = _ranked(found, without)
+    assert (best.k, best.score) == (3, pytest.approx(1))
+    assert (other.k, other.score) == (2, pytest.approx(0.375))
+    assert other.stability_sd == pytest.approx(np.std([0.8, 1.0], ddof=1))
+
+
+def test_a_long_cloud_has_no_groups_though_its_halves_are_stable():
+    rows = np.random.default_rng(0).normal(0, 1, (400, 5)) * [9, 3, 1, 1, 1]
+    choice = choose_k(rows, ks=[2, 3, 4, 6], resamples=4, seed=0)
+    by_k = {one.k: one for one in choice.candidates}
+    assert by_k[2].stability > 0.5
+    assert abs(by_k[2].silhouette - by_k[2].groupless_silhouette) < 0.05
+    nothing = (candidate(2, 0.0, stability=0.1),)
+    assert not Choice(nothing, rows=9, total=9, resamples=2).finds_groups
+    assert "a cloud without groups" in str(Choice(nothing, rows=9, total=9, resamples=2))
 
 
 def test_very_many_rows_are_sampled_and_the_seed_settles_it():
@@ -77,7 +103,7 @@ def test_directions_and_bits():
 def test_progress_is_told():
     done = []
     choose_k(np.random.default_rng(0).normal(0, 1, (30, 2)), ks=[2, 3], resamples=2, advance=done.append)
-    assert sum(done) == 5
+    assert sum(done) == 10
 
 
 def test_the_usual_numbers():

@@ -83,9 +83,10 @@ def test_what_cannot_be_drawn_is_refused():
 
 
 def test_a_choice_marks_the_best_and_shades_the_plausible(tmp_path):
+    figures = {"stability": 0.9, "stability_sd": 0.05, "groupless_silhouette": 0.1, "groupless_stability": 0.4}
     candidates = tuple(
-        Candidate(k=k, silhouette=0.1 * k, stability=0.9, stability_sd=0.1, effective_k=k - 0.5, score=score)
-        for k, score in ((4, 1.0), (3, 0.97), (2, 0.5))
+        Candidate(k=k, silhouette=0.1 * k, effective_k=k - 0.5, score=score, **figures)
+        for k, score in ((4, 1.0), (3, 0.95), (2, 0.5))
     )
     figure = draw_choice(Choice(candidates, rows=50, total=50, resamples=4), title="How many?")
     assert len(figure.axes) == 4
