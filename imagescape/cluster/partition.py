@@ -158,8 +158,8 @@ def quantize(
     k: int,
     *,
     is_spherical: bool = False,
-    iterations: int = 10,
-    rows_per_cluster: int = 256,
+    iterations: int = 5,
+    rows_per_cluster: int = 64,
     seed: int = 0,
 ) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, "m d"]]:
     """Many small clusters, quickly: one start, few iterations, learned from a sample.
