@@ -28,6 +28,10 @@ class MissingExtraError(ImagescapeError, ImportError):
     """An optional dependency is needed and not installed."""
 
 
+class NotFitted(ImagescapeError):
+    """`transform`, `predict` or `save` before `fit`."""
+
+
 class Interrupted(ImagescapeError):
     """The user stopped long work; the message says how to go on from where it stopped."""
 

@@ -14,9 +14,10 @@ PACKAGE = ROOT / "imagescape"
 # Low to high. A module may import what is in its own entry's folder and in the rows below its own, never beside it.
 LAYERS = [
     ["errors", "runtime"],
-    ["fetch"],
+    ["fetch", "model_folder"],
     ["images"],
     ["evaluate"],
+    ["cluster"],
     ["learn", "report", "search", "demo.openmoji", "collection"],
     ["features"],
     ["pipeline"],
@@ -28,7 +29,7 @@ LAYERS = [
 LEVEL = {name: level for level, layer in enumerate(LAYERS) for name in layer}
 # Modules of the lowest layer that may know each other: runtime raises the errors.
 ALLOWED = {("runtime", "errors")}
-METHODS = ("evaluate", "learn", "report", "search", "features")
+METHODS = ("evaluate", "cluster", "learn", "report", "search", "features")
 
 
 def home(module):

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from imagescape import __version__
+from imagescape.cli.clusters import cluster
 from imagescape.cli.learning import demo, map_command, run, train
 from imagescape.cli.looking import evaluate, plot
 from imagescape.cli.similar import attack, convert, embed, experiment, neighbors, search
@@ -52,8 +53,8 @@ def main_options(
 
 # In the order of work, which is the order of `--help`.
 for verb in (
-    demo, run, ingest, info, train, map_command, embed, neighbors, search, attack, experiment, convert, evaluate, plot,
-    export,
+    demo, run, ingest, info, train, map_command, embed, neighbors, cluster, search, attack, experiment, convert,
+    evaluate, plot, export,
 ):  # fmt: skip
     app.command(verb.__name__.removesuffix("_command"))(verb)
 

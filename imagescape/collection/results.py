@@ -3,8 +3,13 @@
 A result called NAME is in the columns `x_NAME, y_NAME, z_NAME` (or `coords_NAME` beyond three dimensions) and
 `features_NAME`; the network that made it is in `models/NAME`. What the map was after each stage of its training, where
 that was kept, is in `x_NAME_stage1, y_NAME_stage1`, …: part of the map, and no map of its own.
+
+A clustering called NAME is in `cluster_NAME` (whole numbers, -1 = noise, null where an image was not asked for) and
+`cluster_NAME_probability`; parts of it are `cluster_NAME_400` and the like (a cut of a hierarchy, a layer),
+`cluster_NAME_eps0_5` (another eps), `cluster_NAME_nearest` (noise given away) and `cluster_NAME_name`.
 """
 
+import re
 import uuid
 from collections.abc import Mapping
 from itertools import count, takewhile
@@ -83,6 +88,38 @@ def _axes(scape: Collection, name: str) -> np.ndarray:
     columns = [f"{axis}_{name}" for axis in _AXES if f"{axis}_{name}" in scape.columns]
     table = scape.read(columns)
     return np.column_stack([_floats(table[column]) for column in columns])
+
+
+def cluster_names(scape: Collection) -> list[str]:
+    """Names of the clusterings, in the order they were made."""
+    names = [column.removeprefix("cluster_") for column in scape.columns if column.startswith("cluster_")]
+    return [name for name in names if f"cluster_{name}_probability" in scape.columns]
+
+
+def cluster_labels(scape: Collection, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Clusters (rows,) int64 in table order, -1 for noise; and which rows were asked for, (rows,) bool: else -1 too.
+
+    Args:
+        scape: The collection.
+        name: Of a clustering, or of a part such as `NAME_400`.
+
+    Raises:
+        InputError: no clustering of that name; the message lists those there are.
+    """
+    whole = [one for one in cluster_names(scape) if f"cluster_{name}" in cluster_columns(scape, one)]
+    if not whole or not types.is_integer(scape.schema.field(f"cluster_{name}").type):
+        here = ", ".join(cluster_names(scape)) or "none yet: make one with `imagescape cluster`"
+        raise InputError(f"no clustering is called '{name}' in '{scape.path}'; there are: {here}")
+    column = scape.read([f"cluster_{name}"])[f"cluster_{name}"]
+    return column.fill_null(-1).to_numpy().astype(np.int64), column.is_valid().to_numpy()
+
+
+def cluster_columns(scape: Collection, name: str) -> list[str]:
+    """Columns that the clustering `name` is in, parts of it among them; none where there is no such clustering."""
+    others = [f"cluster_{one}" for one in cluster_names(scape) if one != name]
+    theirs = tuple(f"{one}_{part}" for one in others for part in ("probability", "nearest", "name"))
+    own = re.compile(rf"cluster_{re.escape(name)}(_(probability|nearest|name|\d+|eps[\w-]+))?")
+    return [one for one in scape.columns if own.fullmatch(one) and one not in (*others, *theirs)]
 
 
 def features(scape: Collection, name: str) -> np.ndarray:
@@ -206,7 +243,8 @@ def columns_of(scape: Collection, name: str) -> list[str]:
     """Columns that the results called `name` are in."""
     parts = (*_AXES, "coords", "features", "neighbors", "distances")
     stages = [f"{axis}_{stage}" for stage in stage_names(scape, name) for axis in _AXES]
-    return [column for column in (*(f"{part}_{name}" for part in parts), *stages) if column in scape.columns]
+    found = [column for column in (*(f"{part}_{name}" for part in parts), *stages) if column in scape.columns]
+    return found + cluster_columns(scape, name)
 
 
 def replace_columns(scape: Collection, name: str, ids: np.ndarray, columns: Mapping[str, np.ndarray]) -> None:

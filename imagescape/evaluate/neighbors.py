@@ -122,7 +122,7 @@ def _search(
     if metric == "euclidean" and corpus.shape[1] <= _TREE_DIMENSIONS:
         return _by_tree(corpus, queries, own, k, min(k + _SPARE, available))
     ready = Corpus(np.ascontiguousarray(corpus, np.float32), metric, device=device)
-    return ready.graph(k) if queries is corpus else ready.nearest(queries, k, own=own)
+    return ready.graph(k) if own is not None and queries is corpus else ready.nearest(queries, k, own=own)
 
 
 def _by_tree(corpus: np.ndarray, queries: np.ndarray, own: np.ndarray | None, k: int, wanted: int) -> Neighbors:

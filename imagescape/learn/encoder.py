@@ -2,9 +2,6 @@
 
 import hashlib
 import json
-import os
-import shutil
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,9 +20,11 @@ from imagescape.learn.backbones import Stem, backbone, published
 from imagescape.learn.backbones.torchscript import TorchScript
 from imagescape.learn.heads import Network, Projector
 from imagescape.learn.preprocessing import Preprocessing
+from imagescape.model_folder import FORMAT_VERSION, read_config, replace_folder
 from imagescape.runtime import Precision, autocast_dtype, resolve_device, track
 
 __all__ = [
+    "FORMAT_VERSION",
     "Architecture",
     "Encoder",
     "Preprocessing",
@@ -37,7 +36,6 @@ __all__ = [
     "weights_sha256",
 ]
 
-FORMAT_VERSION = 2  # 1 had neither resample nor center_crop, and no hash of the weights
 _BATCH = 512  # images of up to 64 px
 _LIST_SLICE = 4096
 
@@ -327,25 +325,6 @@ def pretrained_encoder(name: str, *, device: str = "auto", precision: Precision 
     )
 
 
-def read_config(folder: str | Path) -> dict[str, Any]:
-    """The `config.json` of a saved model.
-
-    Raises:
-        CheckpointError: there is none, or a newer imagescape wrote it.
-    """
-    path = Path(folder) / "config.json"
-    try:
-        config: dict[str, Any] = json.loads(path.read_text())
-        version = config["format_version"]
-    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{folder} is not a saved model: it needs config.json and weights.safetensors") from error
-    if version > FORMAT_VERSION:
-        raise CheckpointError(
-            f"{folder} has model format {version}, this imagescape reads up to {FORMAT_VERSION}; upgrade imagescape"
-        )
-    return config
-
-
 def weights_sha256(network: nn.Module) -> str:
     """What tells a network's weights from any others: SHA-256 of the name, type, shape and bytes of each, by name.
 
@@ -385,17 +364,3 @@ def load_weights(network: nn.Module, path: Path) -> None:
                 f"{path} is of another network: '{name}' should be {sides[0]}, the file has {sides[1]}"
             )
     network.load_state_dict(found)
-
-
-def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Have `write` fill a folder beside `folder`, then put it in its place."""
-    part, old = (folder.with_name(f"{folder.name}.{kind}-{os.getpid()}") for kind in ("part", "old"))
-    part.mkdir(parents=True)
-    try:
-        write(part)
-        if folder.exists():
-            folder.rename(old)
-        part.rename(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)

@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from lightning_fabric import Fabric
 from torch import nn
 
-from imagescape.errors import CheckpointError, ImagescapeError, InputError
+from imagescape.errors import CheckpointError, InputError, NotFitted
 from imagescape.images.pixels import as_pixels, native_px
 from imagescape.learn.augment import AUGMENTS, Augment
 from imagescape.learn.backbones import RESNETS, is_published
@@ -53,10 +53,6 @@ _MEASURE_SECONDS = 10.0
 
 # (n, k) rows of each image's neighbours.
 Graph = Int[np.ndarray, "n k"]
-
-
-class NotFitted(ImagescapeError):
-    """`transform` or `save` before `fit`."""
 
 
 class OtherRun(CheckpointError):

@@ -20,10 +20,9 @@ from safetensors.numpy import load_file
 from safetensors.numpy import save as to_safetensors
 from torch import Tensor, nn
 
-from imagescape.errors import CheckpointError, InputError
+from imagescape.errors import CheckpointError, InputError, NotFitted
 from imagescape.evaluate.neighbors import Metric, nearest_others
-from imagescape.learn.encoder import FORMAT_VERSION, load_weights, read_config, replace_folder, save_weights
-from imagescape.learn.estimator import NotFitted
+from imagescape.learn.encoder import load_weights, save_weights
 from imagescape.learn.heads import principal_axes
 from imagescape.learn.neighbor_loss import NeighborNCE
 from imagescape.learn.optim import Schedule
@@ -31,6 +30,7 @@ from imagescape.learn.pairs import GraphPairs
 from imagescape.learn.parameters import Parameters
 from imagescape.learn.placing import Components, Lesson, Lessons, Table, TaughtNetwork, mean_distance
 from imagescape.learn.train import Record, fit, make_fabric, read_metrics
+from imagescape.model_folder import FORMAT_VERSION, read_config, replace_folder
 from imagescape.runtime import Precision, one_thread, seed_for
 
 # The network sees this many principal components at most, and the graph is made in them: the rest is mostly noise.

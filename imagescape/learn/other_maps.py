@@ -8,8 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from imagescape.errors import InputError, require
-from imagescape.learn.estimator import NotFitted
+from imagescape.errors import InputError, NotFitted, require
 from imagescape.learn.neighbormap import COMPONENTS
 from imagescape.learn.placing import Components
 from imagescape.runtime import seed_for, worker_count

@@ -19,13 +19,14 @@ from imagescape.collection.results import (
     replace_columns,
 )
 from imagescape.collection.store import Collection
-from imagescape.errors import CheckpointError, InputError, Interrupted
+from imagescape.errors import CheckpointError, InputError
 from imagescape.features.extract import same_encoder
 from imagescape.learn.encoder import FORMAT_VERSION, read_config, replace_folder
 from imagescape.learn.neighbormap import COMPONENTS, FeatureMap, NeighborMap
 from imagescape.learn.other_maps import TSNE, UMAP, LibraryMap, PaCMAP
 from imagescape.learn.placing import Components
 from imagescape.pipeline.graphs import EXACT_ROWS, approximate_graph, vectors_of
+from imagescape.pipeline.runs import run_in
 
 METHODS: dict[str, type[NeighborMap] | type[LibraryMap]] = {
     "neighbors": NeighborMap,
@@ -93,22 +94,13 @@ def _fit_neighbors(
     scape: Collection, name: str, vectors: np.ndarray, settings: Mapping[str, Any], about: Mapping[str, Any]
 ) -> NeighborMap:
     model, run_folder = NeighborMap(**settings), scape.path / "runs" / name
-    asked = json.dumps({**about, "rows": len(vectors), "settings": asdict(model.recipe)}, indent=2, sort_keys=True)
-    mark = run_folder / "config.json"
-    if run_folder.exists() and (not mark.exists() or mark.read_text() != asked or (run_folder / "finished").exists()):
-        replace_folder(run_folder, lambda _: None)  # of another map; this one starts anew
-    run_folder.mkdir(parents=True, exist_ok=True)
-    mark.write_text(asked)
     graph = None
-    if len(vectors) > EXACT_ROWS:
-        inputs, recipe = Components.of(vectors, COMPONENTS).project(vectors), model.recipe
-        graph = approximate_graph(inputs, recipe.neighbors, metric=recipe.metric, seed=recipe.seed)
-    try:
+    with run_in(run_folder, {**about, "rows": len(vectors), "settings": asdict(model.recipe)}):
+        if len(vectors) > EXACT_ROWS:
+            inputs, recipe = Components.of(vectors, COMPONENTS).project(vectors), model.recipe
+            graph = approximate_graph(inputs, recipe.neighbors, metric=recipe.metric, seed=recipe.seed)
         model.fit(vectors, graph=graph, run_folder=run_folder)
-    except Interrupted as stop:
-        raise Interrupted(f"{stop}; run the same command again to go on from there") from stop
-    model.save(scape.path / "models" / name, **about)
-    (run_folder / "finished").touch()
+        model.save(scape.path / "models" / name, **about)
     return model
 
 

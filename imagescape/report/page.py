@@ -93,16 +93,22 @@ class Page:
 
     def draw_picture(self, data: bytes, room: Box, *, edge: object = "none", zorder: float = 5.0) -> None:
         """One encoded picture in the middle of `room`, its shape kept, framed in the colour `edge`."""
-        with Image.open(io.BytesIO(data)) as opened:
-            image = opened.convert("RGB")
-        scale = min((room.x1 - room.x0) / image.width, (room.y1 - room.y0) / image.height)
-        at = Box.around(room.center, image.width * scale, image.height * scale)
+        image = decoded(data)
+        height, width = image.shape[:2]
+        scale = min((room.x1 - room.x0) / width, (room.y1 - room.y0) / height)
+        at = Box.around(room.center, width * scale, height * scale)
         extent = (at.x0, at.x1, at.y0, at.y1)
-        self.axes.imshow(np.asarray(image), extent=extent, aspect="auto", interpolation="antialiased", zorder=zorder)
+        self.axes.imshow(image, extent=extent, aspect="auto", interpolation="antialiased", zorder=zorder)
         frame = Rectangle(
             (at.x0, at.y0), at.x1 - at.x0, at.y1 - at.y0, fill=False, ec=edge, lw=1.1, zorder=zorder + 0.1
         )
         self.axes.add_patch(frame)
+
+
+def decoded(data: bytes) -> np.ndarray:
+    """An encoded picture as uint8 (height, width, 3)."""
+    with Image.open(io.BytesIO(data)) as opened:
+        return np.asarray(opened.convert("RGB"))
 
 
 def text_inches(text: str, points: float) -> tuple[float, float]:

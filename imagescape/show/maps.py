@@ -177,7 +177,7 @@ def _goes_on_page(scape: Collection, column: str) -> bool:
     kind = scape.schema.field(column).type
     plain = any(is_kind(kind) for is_kind in (types.is_string, types.is_integer, types.is_floating, types.is_boolean))
     results = [one for name in map_names(scape) for one in (name, *stage_names(scape, name))]
-    computed = column.endswith(tuple(f"_{one}" for one in results))
+    computed = column.endswith(tuple(f"_{one}" for one in results)) and not column.startswith("cluster_")
     return plain and not computed and column not in ("uri", "status", "bytes")
 
 

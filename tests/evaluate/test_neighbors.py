@@ -35,6 +35,12 @@ def blocks(request, monkeypatch):
 @pytest.mark.parametrize("width", [2, 7], ids=["tree", "products"])
 @pytest.mark.usefixtures("blocks")
 class TestAgainstLoops:
+    def test_the_corpus_itself_as_queries_finds_itself(self, metric, width):
+        rows = np.random.default_rng(0).normal(5, 1, (60, width))
+        found = nearest(rows, rows, 2, metric=metric)
+        np.testing.assert_array_equal(found.indices, by_loops(rows, rows, 2, metric)[0])
+        np.testing.assert_array_equal(found.indices[:, 0], np.arange(60))
+
     def test_queries_elsewhere(self, metric, width):
         rng = np.random.default_rng(0)
         corpus, queries = rng.normal(5, 1, (60, width)), rng.normal(5, 1, (17, width))

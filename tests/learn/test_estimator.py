@@ -14,9 +14,9 @@ from PIL import Image
 from sklearn.base import clone
 from torch import nn
 
-from imagescape.errors import CheckpointError, InputError
+from imagescape.errors import CheckpointError, InputError, NotFitted
 from imagescape.learn import estimator
-from imagescape.learn.estimator import NotFitted, OtherRun
+from imagescape.learn.estimator import OtherRun
 from imagescape.learn.recipe import Stage
 from imagescape.learn.simclr import SimCLR
 from imagescape.learn.train import read_metrics

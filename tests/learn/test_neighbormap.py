@@ -6,11 +6,10 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.decomposition import PCA
 
-from imagescape.errors import CheckpointError, InputError
+from imagescape.errors import CheckpointError, InputError, NotFitted
 from imagescape.evaluate.metrics import knn_recall
 from imagescape.evaluate.neighbors import nearest
 from imagescape.learn import train
-from imagescape.learn.estimator import NotFitted
 from imagescape.learn.neighbormap import NeighborMap, NeighborRecipe
 from imagescape.learn.pairs import GraphPairs
 from imagescape.learn.placing import Components, Lessons, geometric_median, mean_distance

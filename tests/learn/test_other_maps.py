@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from imagescape.errors import InputError, MissingExtraError
+from imagescape.errors import InputError, MissingExtraError, NotFitted
 from imagescape.evaluate.metrics import knn_recall
 from imagescape.learn import other_maps
-from imagescape.learn.estimator import NotFitted
 from imagescape.learn.other_maps import TSNE, UMAP, PaCMAP
 
 

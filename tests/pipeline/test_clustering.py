@@ -1,0 +1,378 @@
+"""Clusters in a collection: columns, models, new images, names, and what is refused."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image
+
+from imagescape.cluster.partition import KMeans
+from imagescape.collection.ingest import ingest
+from imagescape.collection.results import (
+    cluster_columns,
+    cluster_labels,
+    cluster_names,
+    columns_of,
+    features,
+    ids_of,
+    map_coords,
+    map_names,
+)
+from imagescape.collection.store import Collection
+from imagescape.errors import CheckpointError, InputError
+from imagescape.pipeline import clustering
+from imagescape.pipeline.clustering import METHODS, Method, cluster, cluster_new
+from imagescape.pipeline.embedding import embed
+from imagescape.pipeline.feature_maps import map_features
+from imagescape.show.clusters import plot_dendrogram
+from tests.cluster.blobs import same_partition
+
+pytest.importorskip("faiss")
+
+
+def write_images(folder, numbers):
+    """Three kinds of pictures: bright on the left, at the top, in the middle; a little different each."""
+    folder.mkdir(exist_ok=True)
+    y, x = np.mgrid[:16, :16] / 15
+    for number in numbers:
+        kind = (x, y, 1 - np.hypot(x - 0.5, y - 0.5))[number % 3]
+        noise = np.random.default_rng(number).normal(0, 0.02, (16, 16, 3))
+        pixels = np.clip(255 * (kind[:, :, None] + noise), 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number:03}.png")
+
+
+@pytest.fixture
+def scape(tmp_path):
+    """30 good images and a broken one, with hashes, and features `v` of three kinds."""
+    write_images(tmp_path / "images", range(30))
+    (tmp_path / "images" / "broken.png").write_bytes(b"no picture")
+    ingest([tmp_path / "images"], tmp_path / "c.scape")
+    scape = Collection.open(tmp_path / "c.scape")
+    embed(scape, "phash64")
+    add_vectors(scape)
+    return scape
+
+
+def kinds_of(scape):
+    """Kind of each image by its name, -1 for the broken one."""
+    names = [uri.rsplit("/", 1)[1].removesuffix(".png") for uri in scape.read(["uri"])["uri"].to_pylist()]
+    return np.array([int(name) % 3 if name.isdigit() else -1 for name in names])
+
+
+def add_vectors(scape):
+    """Features `v` (n, 4): of each kind around a place of its own, sizes 10 each."""
+    kinds, ids = kinds_of(scape), ids_of(scape)
+    own = kinds >= 0
+    places = np.array([[9.0, 1, 1, 1], [1, 9, 1, 1], [1, 1, 9, 1]])
+    numbers = [int(uri[-7:-4]) for uri in scape.read(["uri"])["uri"].filter(own).to_pylist()]
+    noise = np.array([np.random.default_rng(number).normal(0, 0.3, 4) for number in numbers])
+    scape.add_columns(ids[own], {"features_v": (places[kinds[own]] + noise).astype(np.float16)}, overwrite=True)
+
+
+def add_images(scape):
+    images = scape.path.parent / "images"
+    write_images(images, range(30, 36))
+    ingest([images], scape.path)
+    scape = Collection.open(scape.path)
+    embed(scape, "phash64")
+    add_vectors(scape)
+    return scape
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [
+        ("kmeans", {"k": 3}),
+        ("ward", {"k": 3}),
+        ("ward", {"k": 3, "linkage": "average"}),
+        ("dbscan", {"eps": [0.05]}),
+        ("hdbscan", {"min_cluster_size": 5, "metric": "euclidean"}),
+    ],
+)
+def test_columns_and_model_of_every_method(scape, method, settings):
+    done = cluster(scape, "C", method=method, features_name="v", seed=0, **settings)
+    labels, known = cluster_labels(scape, "C")
+    kinds = kinds_of(scape)
+    assert_array_equal(known, kinds >= 0)
+    assert same_partition(labels[labels >= 0], kinds[labels >= 0])
+    assert (labels >= 0).sum() >= 27
+    assert cluster_names(scape) == ["C"]
+    assert cluster_columns(scape, "C") == ["cluster_C", "cluster_C_probability"]
+    schema = scape.schema
+    assert str(schema.field("cluster_C").type) == "int64"
+    assert str(schema.field("cluster_C_probability").type) == "float"
+    sure = scape.read(["cluster_C_probability"])["cluster_C_probability"].to_numpy()
+    assert (sure[labels >= 0] > 0.5).all()
+    assert_array_equal(np.isnan(sure), ~known)
+    assert done.columns == {"cluster_C": (3, int((labels[known] < 0).sum()))}
+    assert (done.images, done.left_out) == (30, 0)
+    config = json.loads((scape.path / "models" / "C" / "config.json").read_text())
+    assert config["features"] == "v"
+    assert config["clustering"]["method"] == method
+
+
+def test_cosine_for_features_bits_for_hashes_places_for_maps(scape):
+    def metric(name):
+        return json.loads((scape.path / "models" / name / "config.json").read_text())["clustering"]["metric"]
+
+    for name, options in (("A", {"features_name": "v"}), ("B", {"features_name": "phash64"})):
+        cluster(scape, name, method="kmeans", k=3, **options)
+    map_features(scape, "M", features_name="v", epochs=3, seed=0, device="cpu")
+    cluster(scape, "D", method="kmeans", k=3, map_name="M")
+    assert [metric(name) for name in "ABD"] == ["cosine", "hamming", "euclidean"]
+    bits = np.unpackbits(features(scape, "phash64")[kinds_of(scape) >= 0].astype(np.uint8), axis=1)
+    assert_array_equal(
+        cluster_labels(scape, "B")[0][kinds_of(scape) >= 0], KMeans(k=3, random_state=0).fit(bits).labels_
+    )
+    coords = map_coords(scape, "M")[kinds_of(scape) >= 0]
+    assert_array_equal(
+        cluster_labels(scape, "D")[0][kinds_of(scape) >= 0], KMeans(k=3, random_state=0).fit(coords).labels_
+    )
+
+
+def test_cuts_are_columns_and_nested(scape):
+    cluster(scape, "W", method="ward", features_name="v", cuts=[12, 6, 3])
+    assert cluster_columns(scape, "W") == [
+        "cluster_W", "cluster_W_12", "cluster_W_6", "cluster_W_3", "cluster_W_probability",
+    ]  # fmt: skip
+    fine, middle, coarse = (cluster_labels(scape, f"W_{k}")[0] for k in (12, 6, 3))
+    for below, above in ((fine, middle), (middle, coarse)):
+        assert len(set(zip(below.tolist(), above.tolist(), strict=True))) == len(set(below.tolist()))
+    assert_array_equal(cluster_labels(scape, "W")[0], fine)
+    cluster(scape, "W", method="ward", features_name="v", k=3, overwrite=True)
+    assert cluster_columns(scape, "W") == ["cluster_W", "cluster_W_probability"]
+
+
+def test_several_eps_are_columns(scape):
+    done = cluster(scape, "D", method="dbscan", features_name="v", eps=[0.0001, 0.05, 1.9], nearest=True)
+    assert list(done.columns) == ["cluster_D", "cluster_D_eps0_0001", "cluster_D_eps0_05", "cluster_D_eps1_9"]
+    assert [k for k, _ in done.columns.values()] == [0, 0, 3, 1]
+    assert "try --eps between" in str(done)
+    assert set(cluster_labels(scape, "D_nearest")[0].tolist()) == {-1}
+
+
+def test_noise_goes_to_the_nearest_where_asked(scape):
+    cluster(scape, "D", method="dbscan", features_name="v", eps=[0.002], min_samples=4, nearest=True)
+    labels, given = cluster_labels(scape, "D")[0], cluster_labels(scape, "D_nearest")[0]
+    kinds = kinds_of(scape)
+    assert ((labels < 0) & (kinds >= 0)).any()
+    assert (given[kinds >= 0] >= 0).all()
+    assert_array_equal(given[labels >= 0], labels[labels >= 0])
+
+
+def test_only_images_that_meet_the_condition(scape):
+    ids = ids_of(scape)
+    scape.add_columns(ids, {"kind": kinds_of(scape).astype(str).tolist()})
+    done = cluster(scape, "C", method="kmeans", features_name="v", k=2, where="kind != '2'")
+    _labels, known = cluster_labels(scape, "C")
+    kinds = kinds_of(scape)
+    assert_array_equal(known, (kinds == 0) | (kinds == 1))
+    assert done.images == 20
+    scape = add_images(scape)
+    new = ~np.isin(ids_of(scape), ids)
+    scape.update(ids_of(scape)[new], {"kind": kinds_of(scape)[new].astype(str).tolist()})
+    assert cluster_new(scape, "C") == 4
+    assert_array_equal(cluster_labels(scape, "C")[1], np.isin(kinds_of(scape), (0, 1)))
+
+
+def test_images_without_a_direction_are_left_out_and_told(scape):
+    ids = ids_of(scape)[kinds_of(scape) >= 0]
+    scape.update(ids[:1], {"features_v": [[0.0] * 4]})
+    done = cluster(scape, "C", method="kmeans", features_name="v", k=3)
+    assert (done.images, done.left_out) == (29, 1)
+    assert "left out: 1 without features 'v' that can be compared" in str(done)
+    assert not cluster_labels(scape, "C")[1][ids_of(scape) == ids[0]].any()
+
+
+class TestNewImages:
+    @pytest.mark.parametrize(
+        ("method", "settings"),
+        [
+            ("kmeans", {"k": 3}),
+            ("ward", {"k": 3, "cuts": [6, 2]}),
+            ("dbscan", {"eps": [0.05, 1.9], "nearest": True}),
+            ("hdbscan", {"min_cluster_size": 5, "metric": "euclidean", "nearest": True}),
+        ],
+    )
+    def test_join_and_the_others_stay(self, scape, method, settings):
+        cluster(scape, "C", method=method, features_name="v", **settings)
+        columns = cluster_columns(scape, "C")
+        before = dict(zip(ids_of(scape).tolist(), scape.read(columns).to_pylist(), strict=True))
+        assert cluster_new(scape, "C") == 0
+        scape = add_images(scape)
+        assert cluster_new(scape, "C") == 6
+        assert cluster_new(scape, "C") == 0
+        after = dict(zip(ids_of(scape).tolist(), scape.read(columns).to_pylist(), strict=True))
+        assert all(after[one] == before[one] for one in before)
+        labels, kinds = cluster_labels(scape, "C")[0], kinds_of(scape)
+        assert same_partition(labels[labels >= 0], kinds[labels >= 0])
+        for row in (after[one] for one in after if one not in before):
+            assert all(value is not None for value in row.values())
+
+    def test_on_a_map(self, scape):
+        map_features(scape, "M", features_name="v", epochs=3, seed=0, device="cpu")
+        cluster(scape, "C", method="kmeans", map_name="M", k=3)
+        map_features(scape, "M", features_name="v", epochs=3, seed=1, device="cpu", overwrite=True)
+        with pytest.raises(CheckpointError, match="the map 'M' is not what the clusters were made from"):
+            cluster_new(scape, "C")
+
+    def test_need_the_features_that_made_the_clusters(self, scape):
+        cluster(scape, "C", method="kmeans", features_name="phash64", k=3)
+        embed(scape, "dhash64", "phash64", overwrite=True)
+        with pytest.raises(CheckpointError, match="features 'phash64' are not what the clusters were made from"):
+            cluster_new(scape, "C")
+
+    def test_of_no_clustering(self, scape):
+        with pytest.raises(InputError, match=r"no clustering is called 'C' in .*; there are: none yet"):
+            cluster_new(scape, "C")
+
+
+class Learned:
+    """An estimator as those of `learn` are: probabilities of all clusters, no `assign`, a run's folder."""
+
+    def __init__(self, *, k, heads=1, random_state=None):
+        self.k, self.heads, self.random_state = k, heads, random_state
+
+    def fit(self, features, run_folder=None):
+        self.run_folder = run_folder
+        self.probabilities_ = self.predict_proba(features)
+        self.labels_ = self.predict(features)
+        return self
+
+    def predict_proba(self, features):
+        shares = features[:, : self.k] / features[:, : self.k].sum(1, keepdims=True)
+        return shares.astype(np.float32)
+
+    def predict(self, features):
+        return self.predict_proba(features).argmax(1)
+
+    def save(self, folder, **about):
+        folder.mkdir(parents=True, exist_ok=True)
+        config = {"format_version": 2, "recipe": {"method": "Learned", "k": self.k}, **about}
+        (folder / "config.json").write_text(json.dumps(config))
+
+    @classmethod
+    def load(cls, folder, *, device="auto"):
+        return cls(k=json.loads((folder / "config.json").read_text())["recipe"]["k"])
+
+
+def test_learned_methods_plug_in_with_one_line(scape, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "learned_here", SimpleNamespace(Learned=Learned, __spec__=object()))
+    monkeypatch.setitem(METHODS, "learned", Method("learned_here:Learned", ("k", "heads"), ("k",), learns=True))
+    cluster(scape, "L", method="learned", features_name="v", k=3, heads=2, seed=4)
+    kinds, values = kinds_of(scape), features(scape, "v")
+    labels, known = cluster_labels(scape, "L")
+    assert_array_equal(labels[known], kinds[known])
+    sure = scape.read(["cluster_L_probability"])["cluster_L_probability"].to_numpy()
+    assert_allclose(sure[known], (values[:, :3].max(1) / values[:, :3].sum(1))[known], rtol=1e-5)
+    assert (scape.path / "runs" / "L" / "finished").exists()
+    assert cluster_new(add_images(scape), "L") == 6
+
+
+def test_k_may_be_chosen(scape):
+    done = cluster(scape, "C", method="kmeans", features_name="v", k="auto", seed=0)
+    assert done.choice is not None
+    assert done.choice.k == 3
+    assert done.columns == {"cluster_C": (3, 0)}
+    assert str(done).splitlines()[0].split()[:3] == ["k", "score", "silhouette"]
+    assert done.as_dict()["choice"]["k"] == 3
+
+
+def test_the_dendrogram_is_drawn_of_any_cut(scape, tmp_path):
+    cluster(scape, "W", method="ward", features_name="v", cuts=[12, 3])
+    plot_dendrogram(scape, "W", tmp_path / "w.png", leaves=4)
+    assert (tmp_path / "w.png").stat().st_size > 5000
+    cluster(scape, "K", method="kmeans", features_name="v", k=3)
+    with pytest.raises(InputError, match="'K' is no hierarchy"):
+        plot_dendrogram(scape, "K", tmp_path / "k.png")
+
+
+class TestNames:
+    def test_a_taken_one_is_refused(self, scape):
+        cluster(scape, "C", method="kmeans", features_name="v", k=3)
+        with pytest.raises(InputError, match="has a clustering 'C' already; choose another --name or --overwrite it"):
+            cluster(scape, "C", method="kmeans", features_name="v", k=2)
+        cluster(scape, "C", method="kmeans", features_name="v", k=2, overwrite=True)
+        assert cluster_labels(scape, "C")[0].max() == 1
+
+    def test_maps_and_features_are_not_replaced(self, scape):
+        map_features(scape, "M", features_name="v", epochs=3, seed=0, device="cpu")
+        for name in ("M", "v"):
+            with pytest.raises(InputError, match=f"'{name}' is taken by other results"):
+                cluster(scape, name, method="kmeans", features_name="v", k=2, overwrite=True)
+
+    def test_a_map_does_not_take_that_of_a_clustering_by_itself(self, scape):
+        cluster(scape, "C", method="kmeans", features_name="v", k=2)
+        assert columns_of(scape, "C") == ["cluster_C", "cluster_C_probability"]
+        assert map_names(scape) == []
+        with pytest.raises(InputError, match="has 'C' already"):
+            map_features(scape, "C", features_name="v", epochs=3, device="cpu")
+
+    def test_parts_of_one_are_not_another(self, scape):
+        cluster(scape, "W", method="ward", features_name="v", cuts=[6, 3])
+        assert cluster_names(scape) == ["W"]
+        with pytest.raises(InputError, match="'W_6' is taken by other results"):
+            cluster(scape, "W_6", method="kmeans", features_name="v", k=2)
+        cluster(scape, "V_6", method="kmeans", features_name="v", k=2)
+        with pytest.raises(InputError, match="the clustering 'V_6' has the column of a part of 'V'"):
+            cluster(scape, "V", method="ward", features_name="v", cuts=[6, 3])
+        assert cluster_columns(scape, "V") == []
+
+    def test_of_wrong_letters(self, scape):
+        with pytest.raises(InputError, match="letters, digits"):
+            cluster(scape, "a b", method="kmeans", features_name="v", k=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "isomap"}, "method must be one of multihead, scan, kmeans, ward"),
+        ({"method": "kmeans"}, "--method kmeans needs --k: a number of clusters, or auto"),
+        ({"method": "kmeans", "k": 3, "eps": [1]}, "--method kmeans takes no --eps; it takes --k, --metric"),
+        ({"method": "dbscan"}, "--method dbscan needs --eps"),
+        ({"method": "ward"}, "--method ward needs --k"),
+        ({"method": "kmeans", "k": 3, "metric": "hamming"}, "metric must be one of euclidean, cosine for features 'v'"),
+        ({"method": "kmeans", "k": 31}, "k must be at most the 30 rows there are, got 31"),
+        ({"method": "kmeans", "k": 1}, "k must be a whole number of at least 2"),
+        ({"method": "kmeans", "k": 3, "features_name": "w"}, "no features are called 'w'"),
+        ({"method": "kmeans", "k": 3, "map_name": "M"}, "cannot both be clustered"),
+        ({"method": "kmeans", "k": 3, "where": "width > 900"}, "no image has features 'v' and meets the condition"),
+        ({"method": "kmeans", "k": 3, "where": "nothing = 1"}, "cannot be understood"),
+        ({"method": "kmeans", "k": 3, "nearest": True}, "leaves no noise"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_and_writes_nothing(scape, options, message):
+    columns = scape.columns
+    with pytest.raises(InputError, match=message):
+        cluster(scape, "C", **{"features_name": "v", **options})
+    assert scape.columns == columns
+    assert not (scape.path / "models" / "C").exists()
+
+
+def test_all_features_equal(scape):
+    ids = ids_of(scape)[kinds_of(scape) >= 0]
+    scape.add_columns(ids, {"features_one": np.ones((30, 3), np.float32)})
+    for method, settings in (("kmeans", {"k": 2}), ("ward", {"k": 2}), ("ward", {"k": "auto"})):
+        with pytest.raises(InputError, match="equal"):
+            cluster(scape, "C", method=method, features_name="one", **settings)
+
+
+def test_methods_that_are_not_there_are_told(scape, monkeypatch):
+    monkeypatch.setitem(clustering.METHODS, "later", Method("imagescape.learn.nowhere:Later", ("k",)))
+    with pytest.raises(InputError, match=r"--method later is not in this version of imagescape; there are .*kmeans"):
+        cluster(scape, "C", method="later", features_name="v")
+
+
+def test_evoc_and_plscan_say_what_to_install(scape, monkeypatch):
+    import sys
+
+    from imagescape.errors import MissingExtraError
+
+    for method, package, extra in (("plscan", "fast_hdbscan", "hdbscan"), ("evoc", "evoc", "evoc")):
+        monkeypatch.setitem(sys.modules, package, None)
+        with pytest.raises(MissingExtraError, match=rf"pip install 'imagescape\[{extra}\]'"):
+            cluster(scape, "C", method=method, features_name="v")
