@@ -15,6 +15,7 @@ import typer
 from imagescape import __version__
 from imagescape.cli.learning import demo, map_command, run, train
 from imagescape.cli.looking import evaluate, plot
+from imagescape.cli.naming import export_names, import_names, name_command
 from imagescape.cli.similar import attack, convert, embed, experiment, neighbors, search
 from imagescape.cli.table import export, info, ingest
 from imagescape.errors import ImagescapeError, Interrupted
@@ -52,10 +53,10 @@ def main_options(
 
 # In the order of work, which is the order of `--help`.
 for verb in (
-    demo, run, ingest, info, train, map_command, embed, neighbors, search, attack, experiment, convert, evaluate, plot,
-    export,
+    demo, run, ingest, info, train, map_command, embed, neighbors, search, attack, experiment, convert, name_command,
+    export_names, import_names, evaluate, plot, export,
 ):  # fmt: skip
-    app.command(verb.__name__.removesuffix("_command"))(verb)
+    app.command(verb.__name__.removesuffix("_command").replace("_", "-"))(verb)
 
 
 def main() -> None:
