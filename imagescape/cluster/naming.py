@@ -13,6 +13,7 @@ a wrong one would mislead where none is only missing.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -69,7 +70,9 @@ class Demands:
     """What a word must do to become a name.
 
     Attributes:
-        margin: Nats by which it must beat words that mean something else; 0.5 is 1.6 times as likely.
+        margin: Nats by which its score must be above those of words that mean something else; 0.5 is 1.6 times as
+            likely. By as much its log p must be above that of the average word, nothing taken away: what fits no word
+            at all is only less unlike some than the collection is.
         z: Standard errors that this must be of, taking the cluster for a random draw from the collection: of clusters
             that are one, about three in a thousand are named at 3.
         share: Share of the vocabulary that a word may cover, itself and what lies below. Those that cover more say
@@ -89,6 +92,9 @@ class Demands:
                 f"a name needs a margin and a z of 0 or more and a share in (0, 1], got {self.margin}, {self.z} and "
                 f"{self.share}"
             )
+
+    def met_by(self, fit: "_Fit") -> bool:
+        return fit.margin >= self.margin and fit.margin > 0 and fit.z >= self.z and fit.lift >= self.margin
 
 
 def name_by_words(
@@ -129,7 +135,7 @@ def name_by_words(
     taken = _assign(evidence.scores, is_name)
     tries = [_Trial(evidence, vocabulary, demands, is_name, k, word) for k, word in enumerate(taken)]
     named: dict[int, int] = {}  # word -> cluster
-    for trial in sorted(tries, key=lambda one: (one.steps, -one.margin)):
+    for trial in sorted(tries, key=lambda one: (one.steps, -one.fit.margin)):
         if trial.name is not None and named.setdefault(trial.name, trial.k) != trial.k:
             trial.clash = named[trial.name]
     return tuple(
@@ -137,13 +143,31 @@ def name_by_words(
             cluster=int(evidence.clusters[trial.k]),
             size=int(evidence.sizes[trial.k]),
             name=None if trial.name is None or trial.clash is not None else vocabulary.words[trial.name],
-            score=trial.score,
-            margin=trial.margin,
-            reason=trial.reason(taken),
+            score=trial.fit.score,
+            margin=trial.fit.margin,
+            reason=trial.reason(taken, demands),
             words=words,
         )
         for trial, words in zip(tries, evidence.best(top, exemplars), strict=True)
     )
+
+
+class _Fit(NamedTuple):
+    """How well a word fits a cluster, it and all that it covers.
+
+    Attributes:
+        score: The best of these words'.
+        margin, z: By which that is above the best of the words that are not related, in nats and in standard errors;
+            0 where all are related and there is nothing to beat.
+        lift: Nats by which log p of that word is above that of the average word.
+        rival: The best of the words that are not related.
+    """
+
+    score: float
+    margin: float
+    z: float
+    lift: float
+    rival: int | None
 
 
 class _Evidence:
@@ -172,6 +196,7 @@ class _Evidence:
         # The mean of log p is linear in the images but for the normaliser, so that no (images, words) matrix is kept.
         normalisers = np.array([log_norms[rows].mean() for rows in self._members]) - log_norms.mean()
         self.scores = (scale * moved).astype(np.float32) @ words.T - normalisers[:, None].astype(np.float32)
+        self._lifts = scale * (words - words.mean(axis=0)) @ mean.astype(np.float32)  # of the collection
 
     def _pass(self, mean: np.ndarray, device: str) -> tuple[np.ndarray, np.ndarray]:
         """Covariance (d, d) of the images, and log of the softmax's denominator (n,) for each."""
@@ -188,21 +213,23 @@ class _Evidence:
                 progress.advance(here.stop - here.start)
         return covariance / n, log_norms
 
-    def margin(self, k: int, inside: np.ndarray, related: np.ndarray) -> tuple[float, float, int | None]:
-        """Nats by which the best word inside beats the best that is not related, that in standard errors, and that
-        word; (0, 0, None) where all are related and there is nothing to beat."""
+    def fit(self, k: int, word: int) -> _Fit:
+        """How well a word fits cluster number k."""
+        inside = self.vocabulary.below(word)
+        best = int(inside[self.scores[k, inside].argmax()])
+        score = float(self.scores[k, best])
+        lift = score - float(self.scores[k].mean()) + float(self._lifts[best])
         others = self.scores[k].copy()
-        others[related] = -np.inf
+        others[np.union1d(inside, self.vocabulary.above(word))] = -np.inf
         rival = int(others.argmax())
         if np.isneginf(others[rival]):
-            return 0.0, 0.0, None
-        best = int(inside[self.scores[k, inside].argmax()])
-        margin = float(self.scores[k, best] - self.scores[k, rival])
+            return _Fit(score, 0.0, 0.0, lift, None)
+        margin = score - float(others[rival])
         apart = self._scale * (self._words[best] - self._words[rival]).astype(np.float64)
         n, size = len(self._images), int(self.sizes[k])
         # Of the mean of a draw without replacement; a cluster that is the whole collection is no draw.
         variance = apart @ self._covariance @ apart / size * (n - size) / max(n - 1, 1)
-        return margin, margin / max(variance, 1e-30) ** 0.5 if size < n else 0.0, rival
+        return _Fit(score, margin, margin / max(variance, 1e-30) ** 0.5 if size < n else 0.0, lift, rival)
 
     def best(self, count: int, exemplars: int) -> Iterator[tuple[WordScore, ...]]:
         """The `count` best words of each cluster, with images."""
@@ -223,7 +250,7 @@ class _Trial:
         k: Of the cluster.
         name: The word that passed; None if none did.
         steps: How far above the first word that is.
-        score, margin: Of it; of the first word if none passed.
+        fit: Of it; of the first word if none passed.
         clash: The cluster that has the same name with more right.
     """
 
@@ -233,29 +260,22 @@ class _Trial:
         self.k, self.word, self._evidence, self._vocabulary = k, word, evidence, vocabulary
         self.name: int | None = None
         self.clash: int | None = None
-        self.steps, self.score, self.margin, self.z = 0, 0.0, 0.0, 0.0
-        self._rival: int | None = None
+        self.steps = 0
+        self.fit = _Fit(0.0, 0.0, 0.0, 0.0, None)
         if word < 0:
             return
-        (self.score, self.margin, self.z, self._rival), at = self._measure(word), word
-        score, margin, z = self.score, self.margin, self.z
-        while not (margin >= demands.margin and z >= demands.z and margin > 0):
-            above = [one for one in vocabulary.hypernyms[at] if is_name[one]]
+        self.fit = fit = evidence.fit(k, word)
+        at = word
+        while not demands.met_by(fit):
+            above = {one: evidence.fit(k, one) for one in vocabulary.hypernyms[at] if is_name[one]}
             if not above:
                 return
-            measured = {one: self._measure(one) for one in above}
-            at = max(above, key=lambda one: measured[one][1])
-            score, margin, z, _ = measured[at]
+            at = max(above, key=lambda one: above[one].margin)
+            fit = above[at]
             self.steps += 1
-        self.name, self.score, self.margin = at, score, margin
+        self.name, self.fit = at, fit
 
-    def _measure(self, word: int) -> tuple[float, float, float, int | None]:
-        inside = self._vocabulary.below(word)
-        related = np.union1d(inside, self._vocabulary.above(word))
-        margin, z, rival = self._evidence.margin(self.k, inside, related)
-        return float(self._evidence.scores[self.k, inside].max()), margin, z, rival
-
-    def reason(self, taken: np.ndarray) -> str:
+    def reason(self, taken: np.ndarray, demands: Demands) -> str:
         """Why there is no name; "" if there is one. `taken` are the words of all clusters."""
         words, clusters = self._vocabulary.words, self._evidence.clusters
         if self.clash is not None:
@@ -264,12 +284,15 @@ class _Trial:
             return ""
         if self.word < 0:
             return "there are fewer words than clusters"
-        if self._rival is None:
+        rival = self.fit.rival
+        if rival is None:
             return f"there is no word to compare '{words[self.word]}' with"
-        others = np.flatnonzero(taken == self._rival)
-        if self.margin < 0 and len(others):
-            return f"its best word '{words[self._rival]}' fits cluster {clusters[others[0]]} better"
-        return f"'{words[self.word]}' and '{words[self._rival]}' fit it about as well, by {self.z:.1f} standard errors"
+        others = np.flatnonzero(taken == rival)
+        if self.fit.margin < 0 and len(others):
+            return f"its best word '{words[rival]}' fits cluster {clusters[others[0]]} better"
+        if self.fit.margin >= demands.margin and self.fit.z >= demands.z:
+            return f"no word fits it: '{words[self.word]}' is only less unlike it than it is unlike the others"
+        return f"'{words[self.word]}' and '{words[rival]}' fit it about as well, by {self.fit.z:.1f} standard errors"
 
 
 def _assign(scores: np.ndarray, is_name: np.ndarray) -> np.ndarray:

@@ -178,10 +178,11 @@ def _over_represented(
     inside = np.asarray(said.sum(axis=0), np.float64).ravel()
     here = np.flatnonzero((inside > 0) & (total < n))  # what all images have tells nothing
     ratio, z = log_odds(inside[here], total[here] - inside[here], said.shape[0], n - said.shape[0])
-    words = np.array([tokens[i].count(" ") for i in here], np.int64)
+    words = np.array([tokens[row].count(" ") for row in here.tolist()], np.int64)
     best = np.lexsort((here, -words, -z))[:count]
     best = best[z[best] > 0]
-    return [TokenScore(tokens[here[i]], float(ratio[i]), float(z[i]), int(inside[here[i]])) for i in best]
+    figures = zip(here[best].tolist(), ratio[best].tolist(), z[best].tolist(), strict=True)
+    return [TokenScore(tokens[row], odds, errors, int(inside[row])) for row, odds, errors in figures]
 
 
 def _assign(lists: Sequence[Sequence[TokenScore]], needed: float) -> list[str | None]:

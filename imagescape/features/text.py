@@ -166,7 +166,7 @@ def open_text_encoder(name: str, *, device: str = "auto", precision: Precision =
         )
     return TextEncoder(
         TextTower(model),
-        _tokenizer(transformers, source),
+        _tokenizer(transformers, source, config.text_config.vocab_size),
         name=name,
         logit_scale=float(model.logit_scale.detach().exp()),
         max_tokens=int(config.text_config.max_position_embeddings),
@@ -176,10 +176,11 @@ def open_text_encoder(name: str, *, device: str = "auto", precision: Precision =
     )
 
 
-def _tokenizer(transformers: Any, source: str) -> Any:
+def _tokenizer(transformers: Any, source: str, vocabulary: int) -> Any:
+    advice = "put the tokenizer files of the model into its folder"
     try:
         with quietly(transformers):
-            return transformers.AutoTokenizer.from_pretrained(source)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(source)
     except ImportError as error:
         raise MissingExtraError(
             f"the tokenizer of '{source}' needs a package that is not installed; "
@@ -187,6 +188,11 @@ def _tokenizer(transformers: Any, source: str) -> Any:
         ) from error
     except Exception as error:  # of many kinds, by what is missing or damaged
         said = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise InputError(f"the tokenizer of '{source}' cannot be read: {said}; {advice}") from error
+    if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers makes of nothing
+        raise InputError(f"'{source}' has no tokenizer; {advice}")
+    if len(tokenizer) > vocabulary:
         raise InputError(
-            f"the tokenizer of '{source}' cannot be read: {said}; put the tokenizer files of the model into its folder"
-        ) from error
+            f"the tokenizer of '{source}' has {len(tokenizer)} tokens and the model knows {vocabulary}; {advice}"
+        )
+    return tokenizer

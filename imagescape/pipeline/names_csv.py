@@ -72,9 +72,7 @@ def import_names(scape: Collection, clusters: str, path: Path) -> Imported:
     groups = {str(group.id): group for group in naming_of(scape, clusters).groups}
     if unknown := [key for key in told if key not in groups]:
         some = ", ".join(unknown[:5]) + (", …" if len(unknown) > 5 else "")
-        raise InputError(
-            f"'{path}' names clusters that '{clusters}' does not have: {some}; does it belong to another one?"
-        )
+        raise InputError(f"'{path}' names clusters that '{clusters}' does not have ({some}); is it of another one?")
     changed = {key: name for key, name in told.items() if name != (groups[key].name or "")}
     naming = name_clusters(scape, clusters, names=changed)
     return Imported(tuple(map(int, changed)), len(told) - len(changed), naming)
@@ -87,7 +85,7 @@ def read_names(path: Path) -> dict[str, str]:
         InputError: it cannot be read, is no CSV with the columns id and name, or a line is damaged; the message has it.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig", newline="")
+        text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise InputError(f"'{path}' cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -100,7 +98,7 @@ def read_names(path: Path) -> dict[str, str]:
         columns = [cell.strip().casefold() for cell in header]
         if columns.count("id") != 1 or columns.count("name") != 1:
             raise InputError(
-                f"'{path}' needs the columns id and name once each, it has: {', '.join(header) or 'nothing'}"
+                f"'{path}' needs the columns id and name, each once; it has: {', '.join(header) or 'none'}"
             )
         for cells in reader:
             if not any(cells):

@@ -136,6 +136,18 @@ class TestNames:
         (found,) = named(images, np.where(labels == 1, -1, 0), FIVE, vectors)
         assert found.name == "cat"
 
+    def test_what_no_word_fits_is_not_called_by_what_it_is_least_unlike(self):
+        """Cats and dogs are unlike a bee, so that whatever else there is, such as this, is liker to one."""
+        images, labels, vectors = planted(["cat", "dog", None], [40, 40, 30], noise=0.0)
+        vectors[1] = unit(vectors[1:2] - vectors[2] - vectors[3])[0]  # bee
+        images[labels == 2] = np.linalg.svd(vectors)[2][-1] + 1e-3 * images[labels == 2]  # at right angles to all words
+        found = named(images, labels, FIVE, vectors)
+        assert [one.name for one in found] == ["cat", "dog", None]
+        assert found[2].words[0].word == "bee"
+        assert found[2].score > 1
+        assert found[2].margin > 1
+        assert found[2].reason.startswith("no word fits it: 'bee' is only less unlike it")
+
     def test_no_name_twice(self):
         images, labels, vectors = planted(["cat", "cat", "dog"], [30, 50, 40])
         found = named(images, labels, FIVE, vectors)

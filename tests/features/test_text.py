@@ -144,7 +144,16 @@ class TestMistakes:
 
     def test_no_tokenizer(self, clip, tmp_path):
         clip[0].save_pretrained(tmp_path)
-        with pytest.raises(InputError, match=r"the tokenizer of '.*' cannot be read: .*put the tokenizer files"):
+        with pytest.raises(InputError, match="has no tokenizer; put the tokenizer files of the model into its folder"):
+            opened(tmp_path)
+        (tmp_path / "tokenizer.json").write_text("broken")
+        with pytest.raises(InputError, match=r"the tokenizer of '.*' cannot be read: .*; put the tokenizer files"):
+            opened(tmp_path)
+
+    def test_a_tokenizer_of_another_model(self, siglip, clip, tmp_path):
+        siglip[0].save_pretrained(tmp_path)
+        clip[1].save_pretrained(tmp_path)
+        with pytest.raises(InputError, match="has 514 tokens and the model knows 8; put the tokenizer files"):
             opened(tmp_path)
 
     def test_weights_that_are_not_numbers(self, clip):

@@ -29,8 +29,7 @@ EACH = 24
 
 def pictures(word, count=EACH):
     if word is None:  # what no word fits
-        rng = np.random.default_rng(9)
-        return [small_clip.coloured(rng.choice([0, 255], 3), 900 + i) for i in range(count)]
+        return [small_clip.static(900 + i) for i in range(count)]
     return [small_clip.coloured(KINDS[word], 100 * list(KINDS).index(word) + i) for i in range(count)]
 
 
@@ -39,7 +38,7 @@ def clip(tmp_path_factory):
     """The folder of a CLIP that sees the three colours where three words are."""
     transformers = pytest.importorskip("transformers", reason="the extra 'transformers' is not installed")
     parts = small_clip.small_clip(transformers)
-    small_clip.plant(*parts, {word: pictures(word) for word in KINDS}, WORDS, PROMPTS)
+    small_clip.plant(*parts, {word: pictures(word) for word in (*KINDS, None)}, WORDS, PROMPTS)
     return small_clip.save(tmp_path_factory.mktemp("hub") / "clip", *parts)
 
 
@@ -117,6 +116,16 @@ class TestWords:
         assert cluster_labels(scape, "C").tolist().count(0) == 16  # ids stay
         assert scape.schema.field("cluster_C_name").type == pa.string()
 
+    def test_static_that_no_word_fits_is_not_named(self, scape, words, tmp_path):
+        (tmp_path / "more").mkdir()
+        for i, picture in enumerate(pictures(None)):
+            picture.save(tmp_path / "more" / f"{i:02}.png")
+        ingest([tmp_path / "more"], scape.path, layout="flat")
+        more = [row["image_id"] for row in scape.read(["image_id", "uri"]).to_pylist() if "/more/" in row["uri"]]
+        scape.update(more, {"cluster_C": np.full(len(more), 9)})
+        done = name_clusters(scape, "C", words=words, device="cpu")
+        assert names(done) == {0: "tomato", 1: "forest", 2: "ocean", 7: None, 9: None}
+
     def test_what_is_told_of_each(self, scape, words):
         name_clusters(scape, "C", words=words, device="cpu")
         kept = json.loads((scape.path / "runs" / "C" / "naming.json").read_text())
@@ -164,7 +173,7 @@ class TestWords:
         assert done.about["words"]["wordnet"] == str(wordnet)
 
     def test_words_are_encoded_once(self, scape, words, clip, monkeypatch):
-        text = open_text_encoder(f"hf:{clip}", device="cpu")
+        text = open_text_encoder(f"hf:{clip}", device="cpu", precision="fp32")
         first = word_vectors(scape, text, WORDS, PROMPTS)
         assert_allclose(first, text.encode_words(WORDS, PROMPTS), atol=1e-6)
         asked = []
@@ -181,7 +190,7 @@ class TestWords:
         assert asked[3:] == WORDS  # in other sentences they are others
 
     def test_a_kill_leaves_the_words_that_are_done(self, scape, clip, monkeypatch):
-        text = open_text_encoder(f"hf:{clip}", device="cpu")
+        text = open_text_encoder(f"hf:{clip}", device="cpu", precision="fp32")
         monkeypatch.setattr(word_naming, "_WORDS_AT_ONCE", 2)
         encode = TextEncoder.encode_words
 
