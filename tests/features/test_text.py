@@ -116,6 +116,38 @@ class TestSiglip:
         assert_array_equal(ours.encode(["DOG"]), ours.encode(["dog"]))
         assert_allclose(ours.logit_scale, np.exp(2), rtol=1e-5)
 
+    def test_with_the_tokenizer_of_the_first_ones(self, siglip, transformers, tmp_path):
+        """SentencePiece, as google/siglip-base-patch16-224 has it."""
+        pieces = pytest.importorskip("sentencepiece")
+        pytest.importorskip("google.protobuf")
+        (tmp_path / "texts").write_text("a photo of a cat\nthe dog in a picture\n" * 9)
+        pieces.SentencePieceTrainer.train(
+            **{"input": tmp_path / "texts", "model_prefix": tmp_path / "spiece", "vocab_size": 40},
+            **{"pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1, "hard_vocab_limit": False, "minloglevel": 2},
+        )
+        tokenizer = transformers.SiglipTokenizer(str(tmp_path / "spiece.model"))
+        text = siglip[0].config.text_config.to_dict() | {"vocab_size": len(tokenizer)}
+        torch.manual_seed(1)
+        model = transformers.SiglipModel(
+            transformers.SiglipConfig(vision_config=siglip[0].config.vision_config.to_dict(), text_config=text)
+        ).eval()
+        ours = opened(small_clip.save(tmp_path / "model", model, tokenizer))
+        tokens = tokenizer(["a dog"], padding="max_length", max_length=12, return_tensors="pt")
+        with torch.inference_mode():
+            found = model.get_text_features(input_ids=tokens["input_ids"]).pooler_output
+        expected = torch.nn.functional.normalize(found, dim=1).numpy()
+        assert_allclose(ours.encode(["A, dog."]), expected, atol=1e-5)
+
+    def test_a_package_that_the_tokenizer_needs(self, siglip, transformers, monkeypatch):
+        def refuse(*_, **__):
+            raise ImportError("SiglipTokenizer requires the SentencePiece library but it was not found")
+
+        monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", refuse)
+        with pytest.raises(
+            MissingExtraError, match=r"pip install 'imagescape\[transformers\]' \(SiglipTokenizer requires"
+        ):
+            opened(siglip[2])
+
 
 class TestMistakes:
     @pytest.mark.parametrize("name", ["efficientnet_lite0", "phash64", "hf:", "timm:resnet50"])
