@@ -17,7 +17,8 @@ LAYERS = [
     ["fetch"],
     ["images"],
     ["evaluate"],
-    ["learn", "report", "search", "cluster", "demo.openmoji", "collection"],
+    ["cluster"],
+    ["learn", "report", "search", "demo.openmoji", "collection"],
     ["features"],
     ["pipeline"],
     ["show"],
@@ -28,7 +29,7 @@ LAYERS = [
 LEVEL = {name: level for level, layer in enumerate(LAYERS) for name in layer}
 # Modules of the lowest layer that may know each other: runtime raises the errors.
 ALLOWED = {("runtime", "errors")}
-METHODS = ("evaluate", "learn", "report", "search", "cluster", "features")
+METHODS = ("evaluate", "cluster", "learn", "report", "search", "features")
 
 
 def home(module):

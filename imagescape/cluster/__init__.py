@@ -1,1 +1,1 @@
-"""Vectors to groups, and groups to names."""
+"""Vectors to groups, and what the groups are like: methods that take arrays and return results."""

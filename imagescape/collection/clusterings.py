@@ -1,12 +1,11 @@
 """Clusterings of a collection: which there are, who is in which cluster, and what was clustered.
 
 A clustering called NAME is in the column `cluster_NAME`, whole numbers: -1 for noise, null where an image was not
-clustered. What its clusters are called is in `cluster_NAME_name`, text a row. `models/NAME/config.json` says whose
-features were clustered, and how; of a cut `cluster_NAME_400` that of NAME does.
+clustered. What its clusters are called is in `cluster_NAME_name`, text a row. `models/NAME/config.json` says which
+features or map were clustered, and how; of a part such as the cut `cluster_NAME_400` that of NAME does.
 """
 
 import json
-import re
 from typing import Any
 
 import numpy as np
@@ -49,8 +48,9 @@ def names_column(name: str) -> str:
 
 
 def clustering_config(scape: Collection, name: str) -> dict[str, Any]:
-    """What `models/NAME/config.json` says of a clustering, or of the hierarchy that it is a cut of; {} if nothing."""
-    for called in (name, re.sub(r"_\d+$", "", name)):
+    """What `models/NAME/config.json` says of a clustering, or of the one that it is a part of; {} if nothing."""
+    parts = name.split("_")
+    for called in ("_".join(parts[:length]) for length in range(len(parts), 0, -1)):
         path = scape.path / "models" / called / "config.json"
         try:
             config = json.loads(path.read_text(encoding="utf-8"))
@@ -61,7 +61,7 @@ def clustering_config(scape: Collection, name: str) -> dict[str, Any]:
     return {}
 
 
-def clustering_setting(config: dict[str, Any], key: str) -> Any:
-    """A setting that a clustering was made with; None where its config does not say."""
-    places = [config, *(config[part] for part in ("recipe", "settings") if isinstance(config.get(part), dict))]
-    return next((place[key] for place in places if place.get(key) is not None), None)
+def clustering_metric(config: dict[str, Any]) -> str | None:
+    """What near meant to a clustering; None where its config does not say."""
+    about = config.get("clustering")
+    return (about.get("metric") if isinstance(about, dict) else None) or None

@@ -13,8 +13,8 @@ from imagescape.cluster.naming import members_of
 from imagescape.cluster.propagation import propagate_to_clusters, propagate_to_rows
 from imagescape.cluster.prototypes import show_clusters
 from imagescape.cluster.tokens import TokenName, name_by_tokens
-from imagescape.collection.clusterings import cluster_labels, clustering_config, clustering_setting, names_column
-from imagescape.collection.results import feature_names, user_columns
+from imagescape.collection.clusterings import cluster_labels, clustering_config, clustering_metric, names_column
+from imagescape.collection.results import feature_names, map_coords, map_names, user_columns
 from imagescape.collection.store import Collection
 from imagescape.collection.vectors import Vectors, ids_of_numbers
 from imagescape.errors import InputError
@@ -200,26 +200,34 @@ class _Space:
 
     @classmethod
     def of(cls, scape: Collection, clusters: str, asked: str | None, rows: _Rows) -> "_Space | None":
-        """In the features asked for, or in those that the clustering was made from; None where nothing tells which."""
+        """In the features asked for, or in what the clustering was made from; None where nothing tells what that is."""
         config = clustering_config(scape, clusters)
-        name = asked or clustering_setting(config, "features")
-        if name is None:
+        name, map_name = asked or config.get("features"), config.get("map")
+        if name is None and map_name in map_names(scape):
+            return cls._on_map(scape, map_name, rows)
+        if name is None and map_name is None:
             return None
-        if asked is None and f"features_{name}" not in scape.columns:
+        if name is None or (asked is None and f"features_{name}" not in scape.columns):
             _log.warning(
-                "'%s' was made from features '%s', which are gone: no prototypes; say others with --features",
-                *(clusters, name),
+                "what '%s' was made from, %s, is gone: no prototypes; say others with --features",
+                *(clusters, f"features '{name}'" if name else f"map '{map_name}'"),
             )
             return None
         found = Vectors(scape, name)
         vectors = found.values()
         if vectors.dtype == np.uint8:  # of packed bits, whose squared distance is the number that differ
-            vectors = np.unpackbits(vectors, axis=1)
-        vectors = vectors.astype(np.float32)
-        if clustering_setting(config, "metric") == "cosine":
+            vectors = np.unpackbits(vectors, axis=1).astype(np.float32)
+        elif clustering_metric(config) in (None, "cosine"):
+            vectors = vectors.astype(np.float32)
             vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         ids = ids_of_numbers(found.ids)
-        return cls(vectors, ids, rows.labels[np.isin(rows.ids, ids)])
+        return cls(vectors.astype(np.float32), ids, rows.labels[np.isin(rows.ids, ids)])
+
+    @classmethod
+    def _on_map(cls, scape: Collection, map_name: str, rows: _Rows) -> "_Space":
+        places = map_coords(scape, map_name)
+        here = np.isfinite(places).all(axis=1)
+        return cls(places[here], rows.ids[here], rows.labels[here])
 
     def shown(self, naming: Naming) -> Naming:
         """With prototypes and boundaries."""

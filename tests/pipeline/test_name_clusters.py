@@ -73,7 +73,7 @@ def scape(ingested, tmp_path):
         labels.append(label)
         places.append([{0: 0.0, 7: 1.0, 1: 50.0, 2: 90.0, -1: 500.0}[label] + number % 16 / 16, 0.0])
     scape.add_columns(ids, {"cluster_C": np.array(labels, np.int64), "features_toy": np.array(places, np.float32)})
-    write_config(scape, {"features": "toy", "recipe": {"method": "kmeans"}})
+    write_config(scape, {"features": "toy", "clustering": {"method": "kmeans", "metric": "euclidean"}})
     return scape
 
 
@@ -347,7 +347,7 @@ class TestPropagation:
         assert stored(scape)[1] == {"green", "moss"}
 
     def test_needs_to_know_what_is_near(self, scape):
-        write_config(scape, {"recipe": {}})
+        write_config(scape, {"clustering": {"metric": "euclidean"}})
         with pytest.raises(InputError, match="nothing tells what 'C' was made from; say it with --features: toy"):
             name_clusters(scape, "C", names={"0": "red"}, propagate=True)
         assert names(name_clusters(scape, "C", names={"0": "red"}, propagate=True, features_name="toy"))[7] == "red"
@@ -369,12 +369,34 @@ class TestPrototypes:
         write_config(scape, {"features": "dhash64"})
         assert all(len(one.prototypes) == 5 for one in name_clusters(scape, "C").groups)
 
+    def test_by_direction_where_that_was_clustered(self, scape):
+        rng = np.random.default_rng(0)
+        angles = (features(scape, "toy")[:, 0] + rng.uniform(0, 0.05, len(scape))) / 400
+        turned = np.c_[np.cos(angles), np.sin(angles)]
+        far = turned * rng.uniform(1, 100, (len(turned), 1))
+        here = np.isfinite(far).all(axis=1)
+        scape.add_columns(ids_of(scape)[here], {"features_turned": turned[here], "features_far": far[here]})
+        shown = []
+        for name in ("turned", "far"):
+            write_config(scape, {"features": name, "clustering": {"method": "kmeans", "metric": "cosine"}})
+            shown.append([(one.prototypes, one.boundary) for one in name_clusters(scape, "C").groups])
+        assert shown[0] == shown[1]
+
+    def test_on_the_map_that_was_clustered(self, scape):
+        expected = [one.prototypes for one in name_clusters(scape, "C").groups]
+        place = features(scape, "toy")
+        here = np.isfinite(place).all(axis=1)
+        scape.add_columns(ids_of(scape)[here], {"x_M": place[here, 0], "y_M": place[here, 1]})
+        write_config(scape, {}, "M")
+        write_config(scape, {"map": "M", "clustering": {"method": "hdbscan", "metric": "euclidean"}})
+        assert [one.prototypes for one in name_clusters(scape, "C", overwrite=True).groups] == expected
+
     def test_features_that_are_gone(self, scape, caplog):
         write_config(scape, {"features": "lost"})
         done = name_clusters(scape, "C", metadata=["folder"])
         assert names(done)[0] == "tomato pictures"
         assert not group(done, 0).prototypes
-        assert "'C' was made from features 'lost', which are gone" in caplog.text
+        assert "what 'C' was made from, features 'lost', is gone" in caplog.text
         with pytest.raises(InputError, match="no features are called 'lost'"):
             name_clusters(scape, "C", features_name="lost")
 
