@@ -35,9 +35,9 @@ class TextTower(nn.Module):
         self.text = model.text_model
         self.projection = getattr(model, "text_projection", nn.Identity())
 
-    def forward(self, input_ids: Int64[Tensor, "n t"], attention_mask: Tensor | None) -> Float[Tensor, "n d"]:
-        output = self.text(input_ids=input_ids, attention_mask=attention_mask)
-        projected: Tensor = self.projection(output.pooler_output)
+    def forward(self, input_ids: Int64[Tensor, "n t"]) -> Float[Tensor, "n d"]:
+        # Without a mask: CLIP looks only back from the end of the text, and SigLIP was trained so.
+        projected: Tensor = self.projection(self.text(input_ids=input_ids).pooler_output)
         return projected
 
 
@@ -118,10 +118,9 @@ class TextEncoder:
             max_length=self._max_tokens,
             return_tensors="pt",
         )
-        mask = None if self._is_padded else tokens["attention_mask"].to(self.device)
         dtype = autocast_dtype(self.device, self.precision)
         with torch.autocast(self.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None):
-            vectors = self._tower(tokens["input_ids"].to(self.device), mask)
+            vectors = self._tower(tokens["input_ids"].to(self.device))
         vectors = nn.functional.normalize(vectors.float(), dim=1).cpu().numpy()
         if not np.isfinite(vectors).all():
             raise CheckpointError(

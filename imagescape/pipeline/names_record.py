@@ -170,9 +170,9 @@ def settled(groups: Iterable[Group]) -> tuple[Group, ...]:
     }
     clashes: dict[int, str] = {}
     for source in ("words", "metadata"):
-        offers = [(group, getattr(group, source)) for group in groups if group.id not in chosen]
-        for group, offer in sorted(offers, key=lambda one: -one[1].margin if one[1] else 0.0):
-            if offer is None or offer.name is None:
+        for group in groups:
+            offer: Proposal | None = getattr(group, source)
+            if group.id in chosen or offer is None or offer.name is None:
                 continue
             if (owner := taken.setdefault(offer.name.casefold(), group.id)) == group.id:
                 chosen[group.id] = offer.name, source, ""

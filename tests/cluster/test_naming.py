@@ -123,6 +123,15 @@ class TestNames:
             count += sum(one.name is not None for one in found)
         assert count <= 2  # of 400
 
+    def test_a_small_lead_is_no_name_however_sure_it_is(self):
+        """Cats and a thing like cats, of which very many images are a little more cat."""
+        images, labels, vectors = planted(["cat", "ant"], [3000, 3000], noise=0.1)
+        vectors[3] = unit(vectors[2:3] + 0.1 * vectors[3])[0]
+        sure = named(images, labels, FIVE, vectors, demands=Demands(margin=0.01))[0]
+        assert sure.name == "cat"
+        assert 0.01 < sure.margin < 0.5
+        assert named(images, labels, FIVE, vectors)[0].name is None
+
     def test_one_cluster_of_all_has_no_name(self):
         images, _, vectors = planted(["cat", "ant"], [20, 20])
         (found,) = named(images, np.zeros(40, int), FIVE, vectors)
@@ -223,6 +232,19 @@ class TestHypernyms:
     def test_further_up_where_it_must_be(self):
         assert self.of(["siamese", "tabby", "poodle", "poodle"] * 10)[0].name == "animal"
 
+    def test_of_two_words_above_the_one_that_fits_better(self):
+        """A duck is a bird and game; the cluster is of ducks and gulls, which are no game."""
+        kinds = Vocabulary(
+            ("game", "bird", "duck", "gull", "hare", *(f"thing {i}" for i in range(20))),
+            ((), (), (0, 1), (1,), (0,), *((),) * 20),
+        )
+        for order in (slice(None), slice(None, None, -1)):
+            ways = tuple(above[order] for above in kinds.hypernyms)
+            vectors = np.linalg.qr(np.random.default_rng(0).normal(size=(40, 40)))[0][:25]
+            images, labels = vectors[[*[2, 3] * 15, *[5] * 30]], np.repeat([0, 1], 30)
+            found = named(images, labels, Vocabulary(kinds.words, ways), vectors, demands=Demands(share=0.2))
+            assert [one.name for one in found] == ["bird", "thing 0"]
+
     def test_not_up_to_what_says_too_little(self):
         rng = np.random.default_rng(0)
         vectors = unit(np.linalg.qr(rng.normal(size=(40, 40)))[0][: len(KINDS)])
@@ -237,9 +259,12 @@ class TestHypernyms:
         vectors = unit(np.linalg.qr(rng.normal(size=(40, 40)))[0][: len(KINDS)])
         words = ["siamese", "tabby"] * 15 + ["cat"] * 30 + ["boat"] * 30
         images, labels = vectors[[KINDS.row(word) for word in words]], np.repeat([0, 1, 2], 30)
-        found = named(images, labels, KINDS, vectors, demands=Demands(share=0.12))
-        assert [one.name for one in found] == [None, "cat", "boat"]
-        assert found[0].reason == "'cat' names cluster 1"
+        for share in (0.5, 1.0):  # however clear the ones or the others are
+            images[30:60] = vectors[1] + (1 - share) * vectors[20]
+            found = named(images, labels, KINDS, vectors, demands=Demands(share=0.12))
+            assert [one.name for one in found] == [None, "cat", "boat"]
+            assert found[0].reason == "'cat' names cluster 1"
+            assert (found[0].margin > found[1].margin) == (share == 0.5)
 
 
 @settings(max_examples=50, deadline=None)

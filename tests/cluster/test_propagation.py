@@ -81,6 +81,7 @@ class TestRows:
         assert propagate_to_rows(self.LINE, names, k=4, margin=0.3)[3] == "fox"
         assert 3 not in propagate_to_rows(self.LINE, names, k=4, margin=0.4)  # 2 of 3 lead by a third
         assert 3 not in propagate_to_rows(self.LINE, {2: "fox", 4: "sea"}, k=3)
+        assert 3 not in propagate_to_rows(self.LINE, {2: "fox", 4: "sea"}, k=3, margin=0.0)
 
     def test_a_name_does_not_replace_one(self):
         assert not {0, 1} & propagate_to_rows(self.LINE, {0: "fox", 1: "sea"}, k=5).keys()

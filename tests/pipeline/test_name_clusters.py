@@ -251,6 +251,17 @@ class TestMetadata:
         assert {one.source for one in done.groups} == {"metadata", None}
         assert group(done, 0).metadata.best[0]["images"] == 16
 
+    def test_a_name_that_words_gave_already(self, scape, words):
+        """No two clusters are called the same by the program, whatever its reasons."""
+        labels = cluster_labels(scape, "C")
+        tags = ["tomato" if label == 7 else "Paprika" if label == 0 else None for label in labels]
+        scape.add_columns(ids_of(scape), {"tag": tags})
+        done = name_clusters(scape, "C", words=words, metadata=["tag"], device="cpu")
+        assert names(done)[0] == "tomato"
+        assert group(done, 7).metadata.name == "tomato"
+        assert names(done)[7] is None
+        assert group(done, 7).reason == "'tomato' names cluster 0"
+
     def test_lists_of_tags(self, scape):
         ids = ids_of(scape)
         tags = [
@@ -345,6 +356,8 @@ class TestPropagation:
         assert np.isfinite(place[inside]).all()
         name_clusters(scape, "C", names={"1": "green"})  # what a person says of the cluster is no guess
         assert stored(scape)[1] == {"green", "moss"}
+        done = name_clusters(scape, "C", propagate=False)
+        assert (len(done.images), len(done.propagated)) == (1, 0)
 
     def test_needs_to_know_what_is_near(self, scape):
         write_config(scape, {"clustering": {"metric": "euclidean"}})
