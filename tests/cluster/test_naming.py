@@ -241,7 +241,7 @@ class TestHypernyms:
         for order in (slice(None), slice(None, None, -1)):
             ways = tuple(above[order] for above in kinds.hypernyms)
             vectors = np.linalg.qr(np.random.default_rng(0).normal(size=(40, 40)))[0][:25]
-            images, labels = vectors[[*[2, 3] * 15, *[5] * 30]], np.repeat([0, 1], 30)
+            images, labels = vectors[[2] * 51 + [3] * 49 + [5] * 100], np.repeat([0, 1], 100)
             found = named(images, labels, Vocabulary(kinds.words, ways), vectors, demands=Demands(share=0.2))
             assert [one.name for one in found] == ["bird", "thing 0"]
 
