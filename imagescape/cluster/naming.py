@@ -5,10 +5,10 @@ cosines. A word's score for a cluster is the mean of log p(word | image) over th
 collection, in nats: what all images have in common, and what a network says of any image, counts for nothing.
 
 The clusters take words so that the sum of their scores is largest, each word once (H. Kuhn, The Hungarian method for
-the assignment problem, 1955). A word becomes a name if it beats every word that means something else. If it does
-not, what lies above it in the vocabulary is tried, so that siamese and tabby become cat, as far up as still says
-something (after J. Deng, J. Krause, A. Berg, L. Fei-Fei, Hedging your bets, CVPR 2012). Else the cluster has no name:
-a wrong one would mislead where none is only missing.
+the assignment problem, 1955). A word becomes a name if it beats every word that means something else, and most images
+agree. If not, what lies above it in the vocabulary is tried, so that siamese and tabby become cat, as far up as still
+says something (after J. Deng, J. Krause, A. Berg, L. Fei-Fei, Hedging your bets, CVPR 2012). Else the cluster has no
+name: a wrong one would mislead where none is only missing.
 """
 
 from collections.abc import Iterator
@@ -75,6 +75,9 @@ class Demands:
             at all is only less unlike some than the collection is.
         z: Standard errors that this must be of, taking the cluster for a random draw from the collection: of clusters
             that are one, about three in a thousand are named at 3.
+        agreement: Share of the cluster's images that must have it, or what lies below it, as their own best word, from
+            0 to 1; those whose best word lies above it say nothing. A mixture may on average be likest to what few of
+            its images are.
         share: Share of the vocabulary that a word may cover, itself and what lies below. Those that cover more say
             too little: "artifact", "object".
 
@@ -84,17 +87,19 @@ class Demands:
 
     margin: float = 0.5
     z: float = 3.0
+    agreement: float = 0.5
     share: float = 0.15
 
     def __post_init__(self) -> None:
-        if not (self.margin >= 0 and self.z >= 0 and 0 < self.share <= 1):
+        if not (self.margin >= 0 and self.z >= 0 and 0 <= self.agreement <= 1 and 0 < self.share <= 1):
             raise InputError(
-                f"a name needs a margin and a z of 0 or more and a share in (0, 1], got {self.margin}, {self.z} and "
-                f"{self.share}"
+                "a name needs a margin and a z of 0 or more, an agreement in [0, 1] and a share in (0, 1], got "
+                f"{self.margin}, {self.z}, {self.agreement} and {self.share}"
             )
 
     def met_by(self, fit: "_Fit") -> bool:
-        return fit.margin >= self.margin and fit.margin > 0 and fit.z >= self.z and fit.lift >= self.margin
+        is_distinct = fit.margin >= self.margin and fit.margin > 0 and fit.z >= self.z
+        return is_distinct and fit.lift >= self.margin and fit.agreement >= self.agreement
 
 
 def name_by_words(
@@ -160,6 +165,7 @@ class _Fit(NamedTuple):
         margin, z: By which that is above the best of the words that are not related, in nats and in standard errors;
             0 where all are related and there is nothing to beat.
         lift: Nats by which log p of that word is above that of the average word.
+        agreement: See `Demands`.
         rival: The best of the words that are not related.
     """
 
@@ -167,6 +173,7 @@ class _Fit(NamedTuple):
     margin: float
     z: float
     lift: float
+    agreement: float
     rival: int | None
 
 
@@ -192,26 +199,30 @@ class _Evidence:
         self.sizes = np.array([len(rows) for rows in self._members])
         mean = images.mean(axis=0, dtype=np.float64)
         moved = np.stack([images[rows].mean(axis=0, dtype=np.float64) for rows in self._members]) - mean
-        self._covariance, log_norms = self._pass(mean, device)
+        self._covariance, log_norms, best = self._pass(mean, device)
+        self._votes = [best[rows] for rows in self._members]
         # The mean of log p is linear in the images but for the normaliser, so that no (images, words) matrix is kept.
         normalisers = np.array([log_norms[rows].mean() for rows in self._members]) - log_norms.mean()
         self.scores = (scale * moved).astype(np.float32) @ words.T - normalisers[:, None].astype(np.float32)
         self._lifts = scale * (words - words.mean(axis=0)) @ mean.astype(np.float32)  # of the collection
 
-    def _pass(self, mean: np.ndarray, device: str) -> tuple[np.ndarray, np.ndarray]:
-        """Covariance (d, d) of the images, and log of the softmax's denominator (n,) for each."""
+    def _pass(self, mean: np.ndarray, device: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Covariance (d, d) of the images; of each, the log of the softmax's denominator and the best word, (n,)."""
         on = resolve_device(device)
         words, middle = torch.from_numpy(self._words).to(on), torch.from_numpy(mean.astype(np.float32)).to(on)
+        usual = self._scale * (words @ middle)  # logits of the words in the collection
         n, width = self._images.shape
-        covariance, log_norms = np.zeros((width, width)), np.empty(n)
+        covariance, log_norms, best = np.zeros((width, width)), np.empty(n), np.empty(n, np.int64)
         with torch.inference_mode(), track("score words", n) as progress:
             for here in _blocks(n, max(1, _BLOCK_ENTRIES // max(len(words), width))):
                 batch = torch.from_numpy(self._images[here]).to(on)
-                log_norms[here] = (batch @ words.T).mul_(self._scale).logsumexp(dim=1).cpu().numpy()
+                logits = (batch @ words.T).mul_(self._scale)
+                log_norms[here] = logits.logsumexp(dim=1).cpu().numpy()
+                best[here] = logits.sub_(usual).argmax(dim=1).cpu().numpy()
                 batch = batch - middle
                 covariance += (batch.T @ batch).cpu().numpy()
                 progress.advance(here.stop - here.start)
-        return covariance / n, log_norms
+        return covariance / n, log_norms, best
 
     def fit(self, k: int, word: int) -> _Fit:
         """How well a word fits cluster number k."""
@@ -219,17 +230,22 @@ class _Evidence:
         best = int(inside[self.scores[k, inside].argmax()])
         score = float(self.scores[k, best])
         lift = score - float(self.scores[k].mean()) + float(self._lifts[best])
+        above = self.vocabulary.above(word)
+        own = np.isin(self._votes[k], inside)
+        agreement = own.sum() / max(1, len(own) - np.isin(self._votes[k], above[above != word]).sum())
         others = self.scores[k].copy()
-        others[np.union1d(inside, self.vocabulary.above(word))] = -np.inf
+        others[np.union1d(inside, above)] = -np.inf
         rival = int(others.argmax())
         if np.isneginf(others[rival]):
-            return _Fit(score, 0.0, 0.0, lift, None)
+            return _Fit(score, 0.0, 0.0, lift, float(agreement), None)
         margin = score - float(others[rival])
         apart = self._scale * (self._words[best] - self._words[rival]).astype(np.float64)
         n, size = len(self._images), int(self.sizes[k])
         # Of the mean of a draw without replacement; a cluster that is the whole collection is no draw.
         variance = apart @ self._covariance @ apart / size * (n - size) / max(n - 1, 1)
-        return _Fit(score, margin, margin / max(variance, 1e-30) ** 0.5 if size < n else 0.0, lift, rival)
+        return _Fit(
+            score, margin, margin / max(variance, 1e-30) ** 0.5 if size < n else 0.0, lift, float(agreement), rival
+        )
 
     def best(self, count: int, exemplars: int) -> Iterator[tuple[WordScore, ...]]:
         """The `count` best words of each cluster, with images."""
@@ -261,7 +277,7 @@ class _Trial:
         self.name: int | None = None
         self.clash: int | None = None
         self.steps = 0
-        self.fit = _Fit(0.0, 0.0, 0.0, 0.0, None)
+        self.fit = _Fit(0.0, 0.0, 0.0, 0.0, 0.0, None)
         if word < 0:
             return
         self.fit = fit = evidence.fit(k, word)
@@ -290,7 +306,11 @@ class _Trial:
         others = np.flatnonzero(taken == rival)
         if self.fit.margin < 0 and len(others):
             return f"its best word '{words[rival]}' fits cluster {clusters[others[0]]} better"
-        if self.fit.margin >= demands.margin and self.fit.z >= demands.z:
+        is_distinct = self.fit.margin >= demands.margin and self.fit.z >= demands.z
+        if is_distinct and self.fit.lift >= demands.margin:
+            share = f"{self.fit.agreement:.0%} of its images best, and not {demands.agreement:.0%}"
+            return f"'{words[self.word]}' fits {share}"
+        if is_distinct:
             return f"no word fits it: '{words[self.word]}' is only less unlike it than it is unlike the others"
         return f"'{words[self.word]}' and '{words[rival]}' fit it about as well, by {self.fit.z:.1f} standard errors"
 

@@ -232,6 +232,25 @@ class TestHypernyms:
     def test_further_up_where_it_must_be(self):
         assert self.of(["siamese", "tabby", "poodle", "poodle"] * 10)[0].name == "animal"
 
+    def test_most_images_must_agree(self):
+        """On average likest to a siamese, which 4 of 10 are; the others are tabbies, boats, cars and things."""
+        rng = np.random.default_rng(0)
+        vectors = np.linalg.qr(rng.normal(size=(40, 40)))[0][: len(KINDS)]
+        words = ["siamese"] * 40 + ["tabby"] * 12 + ["boat"] * 20 + ["car"] * 13 + ["thing 0"] * 15 + ["thing 1"] * 100
+        images, labels = vectors[[KINDS.row(word) for word in words]], np.repeat([0, 1], 100)
+
+        def name(agreement, images=images):
+            demands = Demands(z=0, share=0.12, agreement=agreement)
+            return named(images, labels, KINDS, vectors, demands=demands)[0]
+
+        assert name(0.4).name == "siamese"
+        assert name(0.5).name == "cat"  # 52 of 100
+        assert name(0.53).name is None
+        assert name(0.53).reason == "'siamese' fits 40% of its images best, and not 53%"
+        images = images.copy()
+        images[70:100] = vectors[1]  # cats, which say nothing of their kind: 40 of 70 are siamese
+        assert name(0.57, images).name == "siamese"
+
     def test_of_two_words_above_the_one_that_fits_better(self):
         """A duck is a bird and game; the cluster is of ducks and gulls, which are no game."""
         kinds = Vocabulary(
@@ -308,7 +327,18 @@ def test_refused(change, message):
         name_by_words(**given | change)
 
 
-@pytest.mark.parametrize("wrong", [{"margin": -1}, {"z": -1}, {"share": 0}, {"share": 1.1}, {"margin": math.nan}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"margin": -1},
+        {"z": -1},
+        {"agreement": 1.1},
+        {"agreement": -0.1},
+        {"share": 0},
+        {"share": 1.1},
+        {"margin": math.nan},
+    ],
+)
 def test_demands_out_of_range(wrong):
     with pytest.raises(InputError, match="a name needs"):
         Demands(**wrong)
