@@ -94,7 +94,7 @@ def published(name: str) -> Published:
         MissingExtraError: transformers is not installed.
     """
     transformers = require("transformers", extra="transformers")
-    with _quiet(transformers), _said_plainly(name):
+    with quietly(transformers), said_plainly(name):
         config = transformers.AutoConfig.from_pretrained(name)
         family = _family(config.model_type, name)
         commit = getattr(config, "_commit_hash", None)
@@ -148,7 +148,7 @@ def _family(model_type: str, name: str) -> _Family:
 
 
 @contextlib.contextmanager
-def _said_plainly(name: str) -> Iterator[None]:
+def said_plainly(name: str) -> Iterator[None]:
     """What goes wrong in fetching and reading a model, as our errors."""
     try:
         yield
@@ -168,7 +168,7 @@ def _first_line(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
+def quietly(transformers: Any) -> Iterator[None]:
     """Without its bars and its list of the weights that we leave out on purpose."""
     logging = transformers.utils.logging
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
