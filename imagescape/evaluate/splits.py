@@ -43,6 +43,11 @@ def encode_labels(labels: Sequence[object] | np.ndarray | Labels) -> Labels:
     """
     if isinstance(labels, Labels):
         return labels
+    if isinstance(labels, np.ndarray) and np.issubdtype(labels.dtype, np.integer):  # without a step of Python a row
+        whole, inverse = np.unique(labels[labels != UNLABELLED], return_inverse=True)
+        numbered = np.full(len(labels), UNLABELLED, np.int64)
+        numbered[labels != UNLABELLED] = inverse
+        return Labels(numbered, tuple(whole.tolist()))
     values = np.asarray(labels).tolist() if isinstance(labels, np.ndarray) else list(labels)
     present = {value for value in values if not _is_missing(value)}
     numeric = all(isinstance(value, (int, float)) for value in present)
