@@ -147,6 +147,38 @@ class TestFlow:
         assert f"views of an image: {quality['views']['relative_distance']:.3f} of" in out
         assert "png, .svg or .pdf, got 'q.gif'" in fails("evaluate", scape, "--plot", tmp_path / "q.gif")
 
+    def test_evaluate_clusterings(self, run, fails, scape):
+        collection = Collection.open(scape)
+        ids = collection.ok_ids()
+        kinds = np.unique(collection.read(["label"])["label"].to_pylist(), return_inverse=True)[1].astype(np.int64)
+        swapped = np.where(np.arange(60) < 6, 2 - kinds, kinds)
+        collection.add_columns(ids, {"cluster_C": kinds + 1, "cluster_D": swapped, "cluster_E": np.full(60, -1)})
+        code, out, _ = run("evaluate", scape, "--clusters", "C", "--label", "label", "--json")
+        scores = json.loads(out)
+        assert code == 0
+        for name in ("acc", "majority_acc", "nmi", "ami", "ari", "coverage"):
+            assert scores[name] == pytest.approx(1)
+        assert (scores["effective_k"], scores["n"]) == (pytest.approx(3), 60)
+        assert any("it has no model in" in note for note in scores["notes"])
+        several = json.loads(run("evaluate", scape, "--clusters", "C, D", "--label", "label", "--json")[1])
+        assert several["acc"] == pytest.approx((1 + several["each"][1]["acc"]) / 2)
+        assert several["sd"]["acc"] > 0
+        code, out, _ = run("evaluate", scape, "--clusters", "C", "--against", "D")
+        assert code == 0
+        assert "'C' against 'D' (60 images)" in out
+        assert "there are: C, D, E" in fails("evaluate", scape, "--clusters", "F")
+        assert "needs the name of a clustering" in fails("evaluate", scape, "--clusters", ",")
+        for option in (
+            ["--map", "M"],
+            ["--splits", "2"],
+            ["--quality"],
+            ["--superclass", "label"],
+            ["--plot", "q.png"],
+        ):
+            assert f"--clusters takes no {option[0]}" in fails("evaluate", scape, "--clusters", "C", *option)
+        assert "is for --clusters" in fails("evaluate", scape, "--map", "M", "--diameter-quantile", ".9")
+        assert "--diameter-quantile" in fails("evaluate", scape, "--clusters", "C", "--diameter-quantile", "2")
+
     @pytest.mark.parametrize(
         ("name", "magic"), [("m.png", b"\x89PNG"), ("m.svg", b"<?xml"), ("m.pdf", b"%PDF"), ("m.html", b"<!DOCTYPE")]
     )
