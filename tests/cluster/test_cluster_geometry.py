@@ -131,6 +131,12 @@ class TestAgainstLoops:
         for quantile in (0, 0.1, 0.5, 0.99, 1):
             check_against_loops(bits, np.arange(60) % 2, quantile)
 
+    def test_the_farthest_pair_need_not_be_of_the_farthest_row(self, monkeypatch):
+        """Two rows out east, near each other; the farthest pair is north and south, not quite as far out."""
+        monkeypatch.setattr(geometry_module, "_SIDE", 2)
+        features = np.array([[10, 0.1], [10, -0.1], [0, 9.9], [0, -9.9], *[[-1, 0]] * 20])
+        assert check_against_loops(features, np.zeros(24, int)).diameter == pytest.approx(19.8)
+
     def test_far_from_the_origin_digits_are_kept(self):
         rng = np.random.default_rng(0)
         features = rng.normal(size=(50, 5)) + 1e6
