@@ -10,7 +10,7 @@ import numpy as np
 
 from imagescape.errors import InputError
 from imagescape.evaluate.metrics import Classes, sample_rows
-from imagescape.evaluate.neighbors import nearest_others
+from imagescape.evaluate.neighbors import Metric, nearest_others
 from imagescape.evaluate.splits import encode_labels
 
 _VOTE_ENTRIES = 2**22  # entries of the (asked rows, classes) tally held at once
@@ -18,19 +18,21 @@ _VOTE_ENTRIES = 2**22  # entries of the (asked rows, classes) tally held at once
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Neighborhoods:
-    """The neighbours of some rows, by cosine.
+    """The neighbours of some rows.
 
     Attributes:
+        metric: What near means.
         class_purity: Mean share of a row's k nearest that are of its class, by k; empty where classes are not known.
         cluster_purity: Mean share of a clustered row's k nearest that are in its cluster, by k; neighbours that are
             noise are not. Empty where there is no cluster.
         weighted_knn_accuracy: See `weighted_vote`: share of rows whose class is elected by their `voters` nearest,
-            all others voting; None where classes are not known.
+            all others voting; None where classes are not known, or near is not by cosine.
         voters: Of `weighted_knn_accuracy`.
         asked: Rows whose neighbours were sought.
         rows: Rows among which they were sought.
     """
 
+    metric: Metric
     class_purity: Mapping[int, float]
     cluster_purity: Mapping[int, float]
     weighted_knn_accuracy: float | None
@@ -45,19 +47,21 @@ def neighborhoods(
     classes: Classes | None = None,
     clusters: np.ndarray | None = None,
     ks: Sequence[int] = (1, 5, 20),
+    metric: Metric = "cosine",
     voters: int = 200,
     temperature: float = 0.07,
     max_rows: int = 10_000,
     seed: int = 0,
     device: str = "auto",
 ) -> Neighborhoods:
-    """Ask the nearest of each row, by cosine, what they are.
+    """Ask the nearest of each row what they are.
 
     Args:
         features: (n, d), at least 2 rows.
         classes: (n,), as `encode_labels` takes them. Rows without a class are neither asked nor found.
         clusters: (n,) integers, -1 for noise.
         ks: Neighbours to count the purity of; those there are too few rows for are left out.
+        metric: What near means. The vote is taken by cosine only, by which it is weighted.
         voters: Neighbours that vote for the class; all others where there are fewer.
         temperature: Of the vote.
         max_rows: Rows asked, at most; a random sample of that many where there are more.
@@ -80,19 +84,20 @@ def neighborhoods(
         raise InputError(f"neighbours need at least 2 rows, got {n}" + (" with a class" if truth is not None else ""))
     rows, ks, voters = sample_rows(np.arange(n), max_rows, seed), [k for k in ks if k < n], min(voters, n - 1)
     found = nearest_others(
-        features, max([*ks, 1 if truth is None else voters]), rows=rows, metric="cosine", device=device
+        features, max([*ks, 1 if truth is None else voters]), rows=rows, metric=metric, device=device
     )
     class_purity, cluster_purity, accuracy = {}, {}, None
     if truth is not None:
         codes = truth.codes[truth.labelled]
         class_purity = _purity(codes, rows, found.indices, ks)
-        elected = weighted_vote(
-            codes[found.indices[:, :voters]], found.distances[:, :voters], len(truth.classes), temperature=temperature
-        )
-        accuracy = float((elected == codes[rows]).mean())
+        if metric == "cosine":
+            votes, distances = codes[found.indices[:, :voters]], found.distances[:, :voters]
+            elected = weighted_vote(votes, distances, len(truth.classes), temperature=temperature)
+            accuracy = float((elected == codes[rows]).mean())
     if clusters is not None and (clusters[rows] >= 0).any():
         cluster_purity = _purity(clusters, rows, found.indices, ks)
     return Neighborhoods(
+        metric=metric,
         class_purity=class_purity,
         cluster_purity=cluster_purity,
         weighted_knn_accuracy=accuracy,

@@ -28,11 +28,11 @@ class EvaluatedClustering:
         label: The column of classes, or None.
         partition: Over the images that have a class, or over all that are in it where no column was named.
         scores: By the classes; None where no column was named.
-        features: The features it was made from, or None where they are not known.
-        geometry: Of all its images that have the features; None where there is nothing to measure.
-        neighborhoods: Of its images that have the features, and a class where one is needed; None likewise.
-        features_missing: Why nothing was measured in the features; "" where it was.
-        probabilities_missing: Why there is no top-5 accuracy though probabilities were kept; "" where there is.
+        features: Name of the features that were clustered; None where it was a map, or is not known.
+        map: Name of the map that was clustered; None likewise.
+        geometry: Of all its images in what was clustered; None where there is nothing to measure.
+        neighborhoods: Of its images there, those that have a class where one is needed; None likewise.
+        missing: What could not be measured, and why.
     """
 
     name: str
@@ -41,10 +41,10 @@ class EvaluatedClustering:
     partition: Partition
     scores: ClusteringScores | None
     features: str | None
+    map: str | None
     geometry: Geometry | None
     neighborhoods: Neighborhoods | None
-    features_missing: str = ""
-    probabilities_missing: str = ""
+    missing: tuple[str, ...] = ()
 
     def notes(self) -> list[str]:
         """What a reader must know beside the figures."""
@@ -57,11 +57,7 @@ class EvaluatedClustering:
             notes.append("every image is noise" if k == 0 else "there is one cluster only: it tells nothing apart")
         if self.scores is not None and len(self.scores.classes) < 2:
             notes.append(f"'{self.label}' has one class only: there is nothing to tell apart")
-        if self.probabilities_missing:
-            notes.append(f"no top-5 accuracy: {self.probabilities_missing}")
-        if self.features_missing:
-            notes.append(f"nothing was measured in the features: {self.features_missing}")
-        return notes
+        return [*notes, *self.missing]
 
     def scalars(self) -> dict[str, float | None]:
         """Every figure that is one number, by name; None for what was not measured."""
@@ -98,13 +94,14 @@ class EvaluatedClustering:
             others["confusion"] = _confusion(scores)
         if self.neighborhoods is not None:
             others["neighbors"] = {
+                "metric": self.neighborhoods.metric,
                 "voters": self.neighborhoods.voters,
                 "asked": self.neighborhoods.asked,
                 "rows": self.neighborhoods.rows,
             }
         if self.geometry is not None:
             others["geometry"] = _geometry(self.geometry)
-        head = {"clusters": self.name, "label": self.label, "features": self.features}
+        head = {"clusters": self.name, "label": self.label, "features": self.features, "map": self.map}
         unlabelled = 0 if scores is None else scores.unlabelled
         counts = {"unlabelled": unlabelled, "outside": self.outside, "notes": self.notes()}
         return plain(head | {name: scalars[name] for name in _MAIN} | counts | {"figures": others})
@@ -133,7 +130,7 @@ class EvaluatedClustering:
         if scores is not None:
             lines += ["", *_score_lines(scores, str(self.label))]
         if near is not None:
-            lines += ["", *_neighbor_lines(near, str(self.features))]
+            lines += ["", *_neighbor_lines(near, f"map '{self.map}'" if self.map else f"features '{self.features}'")]
         if self.geometry is not None:
             lines += ["", str(self.geometry)]
         if scores is not None and len(partition.clusters) <= _MOST_LINES:
@@ -318,8 +315,8 @@ _TITLES = {
 }
 
 
-def _neighbor_lines(near: Neighborhoods, features: str) -> list[str]:
-    lines = [f"neighbours in features '{features}' of {near.asked} images, by cosine"]
+def _neighbor_lines(near: Neighborhoods, source: str) -> list[str]:
+    lines = [f"nearest of {near.asked} images among {near.rows}, {near.metric}, by {source}"]
     for of, purity in (("class", near.class_purity), ("cluster", near.cluster_purity)):
         if purity:
             shares = ", ".join(f"{value:.4f} of {k}" for k, value in purity.items())

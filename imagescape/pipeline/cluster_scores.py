@@ -1,33 +1,28 @@
 """`evaluate --clusters`: the columns of clusterings, the classes and the features, to what the clusters are worth."""
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from imagescape.cluster.geometry import Geometry, cluster_geometry
-from imagescape.collection.results import classes, feature_names, features_identity
+from imagescape.collection.results import classes
 from imagescape.collection.store import Collection
 from imagescape.errors import CheckpointError, InputError
-from imagescape.evaluate.clusterings import partition_of, score_clustering
+from imagescape.evaluate.clusterings import ClusteringScores, partition_of, score_clustering
 from imagescape.evaluate.comparison import compare_clusterings, mutual_agreement
 from imagescape.evaluate.neighborhoods import Neighborhoods, neighborhoods
 from imagescape.evaluate.splits import encode_labels
-from imagescape.features.extract import same_encoder
-from imagescape.learn.encoder import read_config
-from imagescape.pipeline.cluster_columns import clustering_labels, read_probabilities
 from imagescape.pipeline.cluster_figures import ClusteringFigures, EvaluatedClustering, NamedComparison
-from imagescape.pipeline.feature_maps import vectors_of
+from imagescape.pipeline.clustering import Source
+from imagescape.pipeline.stored_clusterings import (
+    cluster_probabilities,
+    clustered_source,
+    clustering_config,
+    clustering_labels,
+)
 from imagescape.runtime import track
-
-# Of a probability, that a table kept in half precision may lack.
-_ROUNDING = 1e-3
-
-
-class _Unknown(Exception):
-    """Something about a clustering cannot be had; the message says why."""
 
 
 def evaluate_clusterings(
@@ -62,7 +57,7 @@ def evaluate_clusterings(
         raise InputError(f"one clustering is compared with others, got {', '.join(names)} against {', '.join(against)}")
     columns = {name: clustering_labels(scape, name) for name in everyone}
     truth = None if label is None else classes(scape, label)
-    asked = _Asked(scape, _Vectors(scape), label, truth, diameter_quantile, seed, device)
+    asked = _Asked(scape, label, truth, diameter_quantile, seed, device)
     evaluated = tuple(_evaluate(asked, name, *columns[name]) for name in names)
     comparisons = []
     for name in against:
@@ -86,7 +81,6 @@ class _Asked:
     """What every clustering is asked."""
 
     scape: Collection
-    vectors: "_Vectors"
     label: str | None
     truth: np.ndarray | None
     diameter_quantile: float
@@ -97,57 +91,54 @@ class _Asked:
 def _evaluate(asked: _Asked, name: str, labels: np.ndarray, is_in: np.ndarray) -> EvaluatedClustering:
     if not is_in.any():
         raise InputError(f"no image is in the clustering '{name}': its column is empty")
-    scores, geometry, near, features = None, None, None, None
-    features_missing = probabilities_missing = ""
-    if asked.truth is not None:
-        probabilities = None
-        try:
-            probabilities = _probabilities(asked.scape, name, labels, is_in)
-        except _Unknown as why:
-            probabilities_missing = str(why)
-        scores = score_clustering(labels[is_in], asked.truth[is_in], probabilities=probabilities)
+    source, geometry, near, probabilities, missing = None, None, None, None, []
+    config: dict[str, Any] = {}
     try:
-        features = asked.vectors.name_of(name)
-        geometry, near = _in_features(asked, asked.vectors.of(features), labels, is_in)
-    except _Unknown as why:
-        features_missing = str(why)
+        config = clustering_config(asked.scape, name)
+        source = clustered_source(asked.scape, config)
+    except (CheckpointError, InputError) as why:  # the clusters can be scored without what they were made from
+        missing.append(f"neither geometry nor neighbours: {why}")
+    if source is not None:
+        rows = np.flatnonzero(is_in & source.usable("euclidean"))
+        if len(rows):
+            geometry, near = _in_features(asked, source, labels, rows)
+        else:
+            missing.append(f"neither geometry nor neighbours: none of its images has {source}")
+        try:
+            if asked.truth is not None:
+                probabilities = cluster_probabilities(asked.scape, name, source, config, device=asked.device)
+        except CheckpointError as why:
+            missing.append(f"no top-5 accuracy: {why}")
+    scores = None if asked.truth is None else _scores(asked.truth, labels, probabilities, is_in)
     return EvaluatedClustering(
         name=name,
         outside=int((~is_in).sum()),
         label=asked.label,
         partition=partition_of(labels[is_in]) if scores is None else scores.partition,
         scores=scores,
-        features=features,
+        features=None if source is None else config.get("features"),
+        map=None if source is None else config.get("map"),
         geometry=geometry,
         neighborhoods=near,
-        features_missing=features_missing,
-        probabilities_missing=probabilities_missing,
+        missing=tuple(missing),
     )
 
 
-def _probabilities(scape: Collection, name: str, labels: np.ndarray, is_in: np.ndarray) -> np.ndarray | None:
-    """Of every cluster for every image of the clustering; None where its method keeps none."""
-    table = read_probabilities(scape, name)
-    if table is None:
-        return None
-    table, labels = table[is_in], labels[is_in]
-    clustered = labels >= 0
-    own, of_clustered = labels[clustered], table[clustered]
-    if lacking := int(np.isnan(of_clustered).any(axis=1).sum()):
-        raise _Unknown(f"the probabilities of {lacking} images were not kept")
-    is_other = own.max(initial=-1) >= table.shape[1]
-    if is_other or (of_clustered[np.arange(len(own)), own] < of_clustered.max(axis=1, initial=0) - _ROUNDING).any():
-        raise _Unknown("the probabilities that were kept are of another clustering")
-    return table
+def _scores(
+    truth: np.ndarray, labels: np.ndarray, probabilities: np.ndarray | None, is_in: np.ndarray
+) -> ClusteringScores:
+    """Top-5 accuracy only where the probabilities of all images that are in a cluster are known."""
+    if probabilities is not None:
+        is_known = bool(np.isfinite(probabilities[labels >= 0]).all())
+        probabilities = probabilities[is_in] if is_known else None
+    return score_clustering(labels[is_in], truth[is_in], probabilities=probabilities)
 
 
 def _in_features(
-    asked: _Asked, vectors: np.ndarray, labels: np.ndarray, is_in: np.ndarray
+    asked: _Asked, source: Source, labels: np.ndarray, rows: np.ndarray
 ) -> tuple[Geometry | None, Neighborhoods | None]:
-    """Geometry, and what neighbours say, of the images that have features; None for what has no images."""
-    rows = np.flatnonzero(is_in & np.isfinite(vectors).all(axis=1))
-    if not len(rows):
-        raise _Unknown("none of its images has the features it was made from")
+    """Geometry, and what neighbours say, of some rows that have what was clustered; None for what they are too few."""
+    vectors = source.vectors("euclidean")
     vectors, labels = vectors[rows], labels[rows]
     geometry, near, clustered = None, None, int((labels >= 0).sum())
     if clustered:
@@ -157,43 +148,12 @@ def _in_features(
             )
     truth = None if asked.truth is None else encode_labels(asked.truth[rows])
     if (len(rows) if truth is None else len(truth.labelled)) > 1:
-        near = neighborhoods(vectors, classes=truth, clusters=labels, seed=asked.seed, device=asked.device)
+        near = neighborhoods(
+            vectors,
+            classes=truth,
+            clusters=labels,
+            metric="euclidean" if source.is_map else "cosine",
+            seed=asked.seed,
+            device=asked.device,
+        )
     return geometry, near
-
-
-class _Vectors:
-    """The features that clusterings were made from, each read once."""
-
-    def __init__(self, scape: Collection) -> None:
-        self._scape = scape
-        self._read: dict[str, np.ndarray] = {}
-
-    def name_of(self, clustering: str) -> str:
-        """Which features a clustering, or the one that it is a cut of, was made from, if they are still the same."""
-        config = self._config_of(clustering)
-        source = config.get("features")
-        if not source:
-            raise _Unknown("its model does not say which features it was made from")
-        if source not in feature_names(self._scape):
-            raise _Unknown(f"the features '{source}' it was made from are not in the collection")
-        identity = config.get("features_identity")
-        if identity and not same_encoder(features_identity(self._scape, source), identity):
-            raise _Unknown(f"the features '{source}' are by another encoder than those it was made from")
-        return str(source)
-
-    def of(self, source: str) -> np.ndarray:
-        """(rows, d) float32 in table order; NaN for rows that have none."""
-        if source not in self._read:
-            self._read = {source: vectors_of(self._scape, source)}  # one at a time: they are large
-        return self._read[source]
-
-    def _config_of(self, clustering: str) -> Mapping[str, Any]:
-        cut = re.fullmatch(r"(.+)_\d+", clustering)
-        for name in (clustering, *(cut.groups() if cut else ())):
-            folder = self._scape.path / "models" / name
-            if folder.is_dir():
-                try:
-                    return read_config(folder)
-                except CheckpointError as error:
-                    raise _Unknown(str(error)) from error
-        raise _Unknown(f"it has no model in {self._scape.path / 'models'} to say which features it was made from")

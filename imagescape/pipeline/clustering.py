@@ -161,7 +161,7 @@ def cluster(
     way = METHODS[method]
     if nearest and not hasattr(way.estimator, "predict_nearest"):
         raise InputError(f"--method {method} leaves no noise that could go to the nearest cluster; leave --nearest out")
-    source = _Source(scape, None if map_name is not None else features_name or last_features(scape), map_name)
+    source = Source(scape, None if map_name is not None else features_name or last_features(scape), map_name)
     metric = source.metric(way, settings.pop("metric", None))
     rows = _meeting(scape, where) & source.usable(metric)
     if not rows.any():
@@ -227,7 +227,7 @@ def cluster_new(scape: Collection, name: str, *, device: str = "auto") -> int:
     about = config.get("clustering")
     if about is None:
         raise CheckpointError(f"the model in {scape.path / 'models' / name} is none of a clustering; cluster again")
-    source = _Source(scape, config.get("features"), config.get("map"))
+    source = Source(scape, config.get("features"), config.get("map"))
     source.check_same(config)
     metric, way, there = about["metric"], METHODS[about["method"]], cluster_columns(scape, name)
     rows = _meeting(scape, about["where"]) & source.usable(metric) & ~known
@@ -271,13 +271,17 @@ def check_settings(method: str, settings: dict[str, Any]) -> None:
         raise InputError("--method ward needs --k (a number of clusters, or auto) or --cuts")
 
 
-class _Source:
+class Source:
     """What is clustered: features or a map, as vectors in table order, and whose they are."""
 
     def __init__(self, scape: Collection, features_name: str | None, map_name: str | None) -> None:
         self._scape, self._features, self._map = scape, features_name, map_name
         self._values = map_coords(scape, map_name) if map_name else features(scape, str(features_name))
         self._present = np.isfinite(self._values).all(axis=1)
+
+    @property
+    def is_map(self) -> bool:
+        return self._map is not None
 
     def __str__(self) -> str:
         return f"a place on the map '{self._map}'" if self._map else f"features '{self._features}'"

@@ -80,7 +80,7 @@ def map_features(
     seed = settings.pop("seed", None)
     if seed is not None:
         settings["random_state"] = seed
-    vectors = vectors_of(scape, features_name)
+    vectors = _vectors(scape, features_name)
     here = np.isfinite(vectors).all(axis=1)
     if here.sum() < 4:
         raise InputError(f"a map needs at least 4 images with features '{features_name}', there are {here.sum()}")
@@ -149,7 +149,7 @@ def place_new_features(scape: Collection, name: str, *, device: str = "auto") ->
         raise CheckpointError(
             f"features '{source}' are not those that the map '{name}' was made from; map again with --overwrite"
         )
-    vectors = vectors_of(scape, source)
+    vectors = _vectors(scape, source)
     missing = np.isnan(map_coords(scape, name)[:, 0]) & np.isfinite(vectors).all(axis=1)
     if not missing.any():
         return 0
@@ -163,7 +163,7 @@ def place_new_features(scape: Collection, name: str, *, device: str = "auto") ->
     return int(missing.sum())
 
 
-def vectors_of(scape: Collection, name: str) -> np.ndarray:
+def _vectors(scape: Collection, name: str) -> np.ndarray:
     """Features as numbers whose Euclidean distance means something: of hashes, their bits."""
     vectors = features(scape, name)
     if scape.schema.field(f"features_{name}").type.value_type != pa.uint8():

@@ -70,7 +70,7 @@ class TestPurity:
         assert found[0] == found[1]
         assert found[0] != found[2]
         assert found[0].class_purity[20] == pytest.approx(purity_at(features, labels, 20).value, abs=0.1)
-        apart = np.eye(4)[labels] + features / 100
+        apart = np.eye(6)[labels] + features / 100
         sure = neighborhoods(apart, classes=labels, voters=20, max_rows=50, device="cpu")
         assert (sure.weighted_knn_accuracy, sure.class_purity[20]) == (1, 1)
 

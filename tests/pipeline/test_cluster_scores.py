@@ -8,14 +8,17 @@ import pytest
 from PIL import Image
 
 from imagescape.cluster.geometry import cluster_geometry
+from imagescape.cluster.partition import KMeans
 from imagescape.collection.ingest import ingest
 from imagescape.collection.results import ids_of, sign_features
 from imagescape.collection.store import Collection
 from imagescape.errors import InputError
+from imagescape.evaluate.clusterings import score_clustering
 from imagescape.evaluate.metrics import purity_at
-from imagescape.learn.encoder import FORMAT_VERSION
-from imagescape.pipeline.cluster_columns import write_probabilities
+from imagescape.model_folder import FORMAT_VERSION
 from imagescape.pipeline.cluster_scores import evaluate_clusterings
+from imagescape.pipeline.clustering import cluster
+from imagescape.pipeline.stored_clusterings import clustering_labels, clustering_names
 
 KEYS = {"acc", "majority_acc", "nmi", "ami", "ari", "effective_k", "coverage", "n"}
 IDENTITY = {"encoder": "e", "version": "1", "weights_sha256": "abc", "preprocessing": "p"}
@@ -67,6 +70,16 @@ def figures_of(scape, *names, **options):
     return json.loads(json.dumps(result.as_dict(), allow_nan=False)), str(result)
 
 
+def test_columns_of_whole_numbers_are_clusterings_whoever_wrote_them(scape):
+    assert clustering_names(scape) == ["C", "D"]
+    labels, is_in = clustering_labels(scape, "C")
+    assert labels.tolist() == [*LABELS.tolist(), -1]
+    assert is_in.tolist() == [True] * 24 + [False]
+    scape.drop_columns(["cluster_C", "cluster_D"])
+    with pytest.raises(InputError, match=r"no clustering is called 'C'.*none yet: make one with `imagescape cluster`"):
+        clustering_labels(scape, "C")
+
+
 class TestOne:
     def test_by_hand(self, clustered):
         result, text = figures_of(Collection.open(clustered), label="kind")
@@ -106,7 +119,7 @@ class TestOne:
         assert result["figures"]["purity_at_5"] == pytest.approx(purity_at(vectors, KINDS, 5).value)
         assert 0 < result["figures"]["cluster_purity_at_1"] <= 1
         assert 0.5 < result["figures"]["weighted_knn_accuracy"] <= 1
-        assert "neighbours in features 'F' of 24 images" in text
+        assert "nearest of 24 images among 24, cosine, by features 'F'" in text
         assert "separation" in text
 
     def test_without_classes(self, clustered):
@@ -144,44 +157,68 @@ class TestOne:
         assert [row["diameter"] for row in rows] == pytest.approx([2**0.5, 0])
 
 
-class TestProbabilities:
-    def certain(self, labels):
-        return np.eye(10)[np.where(labels < 0, 0, labels)]
+class TestMade:
+    """By `imagescape cluster`, whose model says more."""
 
-    def test_top5(self, scape):
-        table = self.certain(LABELS)
-        table[0] = 0.5  # its own is as probable as the others
-        write_probabilities(scape, "C", ids_of(scape)[:24], table)
-        result, text = figures_of(scape, label="kind")
-        assert 22 / 24 <= result["figures"]["top5_acc"] <= 23 / 24
+    @pytest.fixture
+    def made(self, scape):
+        pytest.importorskip("faiss")
+        cluster(scape, "K", method="kmeans", features_name="F", k=7, seed=0)
+        cluster(scape, "W", method="ward", features_name="F", cuts=(8, 3), seed=0)
+        return scape
+
+    def test_top5_by_the_model(self, made):
+        result, text = figures_of(made, "K", label="kind")
+        scores = score_clustering(clustering_labels(made, "K")[0][:24], KINDS)
+        model = KMeans.load(made.path / "models" / "K")
+        nearest = np.argsort(-model.predict_proba(stored_features(made)), axis=1)[:, :5]
+        stands_for = np.array([scores.classes[match] if match >= 0 else "" for match in scores.matches])
+        assert result["figures"]["top5_acc"] == (stands_for[nearest] == KINDS[:, None]).any(axis=1).mean()
+        assert result["acc"] == scores.acc < result["figures"]["top5_acc"]
         assert "ACC among the 5 most probable" in text
 
-    def test_of_another_clustering(self, scape):
-        write_probabilities(scape, "C", ids_of(scape)[:24], np.roll(self.certain(LABELS), 1, axis=1))
-        result, _ = figures_of(scape, label="kind")
+    def test_cuts_have_the_geometry_and_no_probabilities(self, made):
+        for name, k in (("W_8", 8), ("W_3", 3)):
+            result, _ = figures_of(made, name, label="kind")
+            assert len(result["figures"]["geometry"]["clusters"]) == k
+            assert result["figures"]["top5_acc"] is None
+            assert result["notes"] == ["1 images are not in the clustering and take no part"]
+        assert figures_of(made, "W", label="kind")[0]["figures"]["top5_acc"] is not None
+
+    def test_images_that_the_model_cannot_place(self, made):
+        made.update(ids_of(made)[24:], {"cluster_K": np.array([0]), "kind": ["red"]})
+        result, _ = figures_of(made, "K", label="kind")
+        assert result["n"] == 25
         assert result["figures"]["top5_acc"] is None
-        assert "no top-5 accuracy: the probabilities that were kept are of another clustering" in result["notes"]
-        write_probabilities(scape, "C", ids_of(scape)[:24], self.certain(LABELS)[:, :9])
-        assert (
-            "no top-5 accuracy: the probabilities that were kept are of another clustering"
-            in figures_of(scape, label="kind")[0]["notes"]
-        )
 
-    def test_of_some_images_only(self, scape):
-        write_probabilities(scape, "C", ids_of(scape)[:20], self.certain(LABELS[:20]))
-        assert (
-            "no top-5 accuracy: the probabilities of 4 images were not kept"
-            in figures_of(scape, label="kind")[0]["notes"]
-        )
+    def test_damaged_weights_cost_only_what_they_know(self, made):
+        (made.path / "models" / "K" / "weights.safetensors").write_bytes(b"")
+        result, _ = figures_of(made, "K", label="kind")
+        assert result["figures"]["top5_acc"] is None
+        assert any("no top-5 accuracy" in note and "cannot be read" in note for note in result["notes"])
+        assert "geometry" in result["figures"]
+
+    def test_of_a_map(self, made):
+        places = np.array([(10, 0), (0, 10), (-10, 0)])[np.arange(24) // 8] + np.arange(24)[:, None] % 8 / 10
+        made.add_columns(ids_of(made)[:24], {"x_M": places[:, 0], "y_M": places[:, 1]})
+        (made.path / "models" / "M").mkdir()
+        cluster(made, "P", method="kmeans", map_name="M", k=3, seed=0)
+        result, text = figures_of(made, "P", label="kind")
+        assert (result["features"], result["map"], result["acc"]) == (None, "M", 1)
+        diameters = [row["diameter"] for row in result["figures"]["geometry"]["clusters"]]
+        assert diameters == pytest.approx([0.7 * 2**0.5] * 3, rel=1e-5)
+        assert result["figures"]["neighbors"]["metric"] == "euclidean"
+        assert "weighted_knn_accuracy" not in result["figures"]  # weighted by cosine, which means nothing there
+        assert "euclidean, by map 'M'" in text
 
 
-class TestFeaturesMissing:
+class TestSourceMissing:
     def missing(self, scape, name="C"):
         result, text = figures_of(scape, name, label="kind")
         assert result["acc"] is not None
         assert "geometry" not in result["figures"]
-        (note,) = [note for note in result["notes"] if "nothing was measured in the features" in note]
-        assert note in text
+        (note,) = [note for note in result["notes"] if "neither geometry nor neighbours" in note]
+        assert f"note: {note}" in text
         return note
 
     def test_no_model(self, scape):
@@ -193,20 +230,27 @@ class TestFeaturesMissing:
 
     def test_a_model_that_does_not_say(self, scape):
         write_model(scape, "C", None)
-        assert "does not say which features" in self.missing(scape)
+        assert "does not say what was clustered" in self.missing(scape)
 
     def test_features_that_are_gone(self, scape):
         write_model(scape, "C", "G")
-        assert "'G' it was made from are not in the collection" in self.missing(scape)
+        assert "no features are called 'G'" in self.missing(scape)
 
     def test_features_of_another_encoder(self, scape):
         write_model(scape, "C", identity=IDENTITY | {"weights_sha256": "abd"})
-        assert "by another encoder" in self.missing(scape)
+        assert "features 'F' are not what the clusters were made from" in self.missing(scape)
 
     def test_images_without_features(self, scape):
         scape.add_columns(ids_of(scape)[24:], {"features_G": np.zeros((1, 2), np.float32)})
         write_model(scape, "C", "G", {})
-        assert "none of its images has the features" in self.missing(scape)
+        assert "none of its images has features 'G'" in self.missing(scape)
+
+    def test_mistakes_of_the_caller_are_no_notes(self, clustered):
+        scape = Collection.open(clustered)
+        with pytest.raises(InputError, match="quantile must lie between 0 and 1"):
+            evaluate_clusterings(scape, ["C"], diameter_quantile=2)
+        with pytest.raises(InputError, match="device must be"):
+            evaluate_clusterings(scape, ["C"], device="abacus")
 
 
 class TestSeveral:
@@ -226,7 +270,7 @@ class TestSeveral:
         against = figures_of(scape, "C", against=["D"])[0]["against"][0]
         assert result["agreement"]["ari"] == {"mean": pytest.approx(against["ari"]), "sd": None}
         assert f"{result['acc']:.4f}" in text
-        assert "note: 'D': nothing was measured" in text
+        assert "note: 'D': neither geometry nor neighbours" in text
 
     def test_of_images_that_all_have(self, scape):
         scape.add_columns(ids_of(scape)[20:], {"cluster_E": np.zeros(5, int)})
