@@ -77,7 +77,7 @@ def neighborhoods(
     for name, codes in (("classes", None if truth is None else truth.codes), ("clusters", clusters)):
         if codes is not None and len(codes) != len(features):
             raise InputError(f"{name} must have one entry a row, got {len(codes)} for {len(features)} rows")
-    if truth is not None:
+    if truth is not None and truth.unlabelled_count:
         features, clusters = features[truth.labelled], None if clusters is None else clusters[truth.labelled]
     n = len(features)
     if n < 2:

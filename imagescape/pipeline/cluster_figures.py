@@ -234,8 +234,9 @@ class ClusteringFigures:
         if len(self.clusterings) == 1:
             return "\n\n".join(str(one) for one in (*self.clusterings, *self.comparisons))
         lines = [f"{'mean and sd over ' + str(len(self.clusterings)) + ' clusterings':<32} {'mean':>12} {'sd':>12}"]
+        is_covered = all(not clustering.partition.noise for clustering in self.clusterings)
         for name, one in self.spread().items():
-            if one is not None:
+            if one is not None and not (is_covered and name.endswith("_covered")):  # which say the same there
                 lines.append(f"{name:<32} {one.mean:>12.4f} {one.sd:>12.4f}")
         if self.agreement:
             lines += ["", f"agreement of pairs of them, over the {self.shared} images that are in all"]

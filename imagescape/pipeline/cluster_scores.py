@@ -139,7 +139,8 @@ def _in_features(
 ) -> tuple[Geometry | None, Neighborhoods | None]:
     """Geometry, and what neighbours say, of some rows that have what was clustered; None for what they are too few."""
     vectors = source.vectors("euclidean")
-    vectors, labels = vectors[rows], labels[rows]
+    if len(rows) < len(vectors):  # else they are used as they are: they are large
+        vectors, labels = vectors[rows], labels[rows]
     geometry, near, clustered = None, None, int((labels >= 0).sum())
     if clustered:
         with track("geometry", clustered) as progress:
