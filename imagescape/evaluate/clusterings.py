@@ -13,7 +13,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from imagescape.errors import InputError
-from imagescape.evaluate.contingency import Agreement, Contingency, Groups, agreement, as_clusters, contingency
+from imagescape.evaluate.contingency import (
+    Agreement,
+    Contingency,
+    Groups,
+    agreement,
+    agreement_of_covered,
+    as_clusters,
+    contingency,
+)
 from imagescape.evaluate.splits import Labels, encode_labels
 
 _TOP = 5
@@ -179,15 +187,15 @@ def score_clustering(
     if not len(rows):
         raise InputError(f"classes are needed to score clusters by, and none of the {len(labels)} rows has one")
     labels, codes = labels[rows], truth.codes[rows]
-    partition, covered = partition_of(labels), labels >= 0
+    partition, covered, overall = partition_of(labels), labels >= 0, agreement(labels, codes)
     scores = ClusteringScores(
         partition=partition,
         unlabelled=truth.unlabelled_count,
         classes=truth.classes,
         table=None,
         matches=np.empty(0, np.int64),
-        agreement=agreement(labels, codes),
-        agreement_covered=agreement(labels[covered], codes[covered]) if covered.any() else None,
+        agreement=overall,
+        agreement_covered=agreement_of_covered(overall, labels, codes),
     )
     if covered.any():
         table = contingency(labels, Labels(codes, truth.classes))

@@ -8,7 +8,15 @@ from itertools import combinations
 import numpy as np
 
 from imagescape.errors import InputError
-from imagescape.evaluate.contingency import Agreement, Contingency, agreement, as_clusters, contingency, one_to_one
+from imagescape.evaluate.contingency import (
+    Agreement,
+    Contingency,
+    agreement,
+    agreement_of_covered,
+    as_clusters,
+    contingency,
+    one_to_one,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +66,8 @@ def compare_clusterings(a: np.ndarray, b: np.ndarray) -> Comparison:
         InputError: different lengths, a label below -1, or one of them is all noise.
     """
     a, b = as_clusters(a), as_clusters(b)
-    table = contingency(a, b)
-    covered = (a >= 0) & (b >= 0)
-    return Comparison(table, agreement(a, b), agreement(a[covered], b[covered]) if covered.any() else None)
+    table, overall = contingency(a, b), agreement(a, b)
+    return Comparison(table, overall, agreement_of_covered(overall, a, b))
 
 
 def _best(iou: np.ndarray) -> np.ndarray:

@@ -168,6 +168,14 @@ def agreement(a: np.ndarray, b: np.ndarray) -> Agreement:
     )
 
 
+def agreement_of_covered(overall: Agreement, a: np.ndarray, b: np.ndarray) -> Agreement | None:
+    """`agreement` over the rows that are noise in neither; None where there are none, `overall` where those are all."""
+    covered = (as_clusters(a) >= 0) & (as_clusters(b) >= 0)
+    if covered.all():
+        return overall
+    return agreement(a[covered], b[covered]) if covered.any() else None
+
+
 def one_to_one(worth: np.ndarray) -> np.ndarray:
     """Pairs of a row and a column of `worth` (a, b), each in one pair at most, that are worth most in all.
 

@@ -18,7 +18,13 @@ from imagescape.evaluate.metrics import purity_at
 from imagescape.model_folder import FORMAT_VERSION
 from imagescape.pipeline.cluster_scores import evaluate_clusterings
 from imagescape.pipeline.clustering import cluster
-from imagescape.pipeline.stored_clusterings import clustering_labels, clustering_names
+from imagescape.pipeline.stored_clusterings import (
+    cluster_probabilities,
+    clustered_source,
+    clustering_config,
+    clustering_labels,
+    clustering_names,
+)
 
 KEYS = {"acc", "majority_acc", "nmi", "ami", "ari", "effective_k", "coverage", "n"}
 IDENTITY = {"encoder": "e", "version": "1", "weights_sha256": "abc", "preprocessing": "p"}
@@ -177,6 +183,15 @@ class TestMade:
         assert result["acc"] == scores.acc < result["figures"]["top5_acc"]
         assert "ACC among the 5 most probable" in text
 
+    def test_probabilities_belong_to_their_images(self, made):
+        """Where the first image has no features, so that those of the others are not in the first rows."""
+        made.update(ids_of(made)[:1], {"features_F": [None]})
+        cluster(made, "L", method="kmeans", features_name="F", k=7, seed=0)
+        config = clustering_config(made, "L")
+        found = cluster_probabilities(made, "L", clustered_source(made, config), config)
+        assert np.isnan(found[[0, 24]]).all()
+        assert found[1:24].argmax(axis=1).tolist() == clustering_labels(made, "L")[0][1:24].tolist()
+
     def test_cuts_have_the_geometry_and_no_probabilities(self, made):
         for name, k in (("W_8", 8), ("W_3", 3)):
             result, _ = figures_of(made, name, label="kind")
@@ -290,6 +305,8 @@ class TestAgainst:
         assert against["iou"]["values"] == [[1, 0, 0], [0, 6 / 8, 0], [0, pytest.approx(1 / 16), pytest.approx(8 / 9)]]
         assert against["best"]["C"][2] == {"cluster": 9, "size": 9, "match": 2, "iou": pytest.approx(8 / 9)}
         assert [one["match"] for one in against["best"]["D"]] == [1, 4, 9]
+        assert [one["iou"] for one in against["best"]["D"]] == pytest.approx([1, 6 / 8, 8 / 9])
+        assert [one["size"] for one in against["best"]["D"]] == [8, 8, 8]
         assert against["mean_iou"]["D"] == pytest.approx((1 + 6 / 8 + 8 / 9) / 3)
         assert against["matching"][1] == {"C": 4, "D": 1, "iou": 0.75}
         assert against["covered"]["homogeneity"] < 1
