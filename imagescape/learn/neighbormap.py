@@ -63,7 +63,7 @@ class NeighborRecipe:
         metric: What near means among features: "euclidean" or "cosine".
         network: "table": the coordinates themselves; new rows are put among those that are nearest to them. "mlp": a
             network that is taught the table and is then the map; it needs no stored rows, and is less exact.
-        epochs: Passes of the table over the rows; None: 300, and no fewer than 1,000 steps.
+        epochs: Passes of the table over the rows; None: 500, and no fewer than 1,000 steps.
         network_epochs: Passes of the network over the rows; None: 20, and no fewer than 1,000 steps.
         negatives: Points that each point is told from in a step.
         start_width: Of the kernel at the start; it narrows to 1.
@@ -78,7 +78,7 @@ class NeighborRecipe:
     network: Literal["table", "mlp"] = "table"
     epochs: int | None = None
     network_epochs: int | None = None
-    negatives: int = 256
+    negatives: int = 512
     start_width: float = 10.0
     hidden: int = 512
     layers: int = 3
@@ -106,9 +106,9 @@ class NeighborRecipe:
         return cls(**settings)
 
     def table_schedule(self, rows: int) -> Schedule:
-        batch = _batch(rows, 2048)
+        batch = _batch(rows, 4096)
         return Schedule(
-            epochs=self.epochs or max(300, _epochs_for(_FEWEST_STEPS, rows, batch)),
+            epochs=self.epochs or max(500, _epochs_for(_FEWEST_STEPS, rows, batch)),
             batch_size=batch,
             learning_rate=0.5,
             warmup_epochs=1,
