@@ -20,20 +20,24 @@ from pathlib import Path
 import numpy as np
 from measure import hardware
 
-# Run by the package's own interpreter. Its torchvision declares an operator that only its own build of torch knows;
-# beside another build (one for the processor) it has to be declared before.
+# Run by the package's own interpreter. Its torchvision asks for operators that it only brings for its own build of
+# torch; beside another build (one for the processor) they are declared first. The package uses none of them.
 THEIRS = """
-import json, sys, time
+import json, re, sys, time
 import numpy as np, torch
 from PIL import Image
-try:
-    import torchvision
-except RuntimeError:
-    for name in [one for one in sys.modules if one.startswith("torchvision")]:
-        del sys.modules[name]
-    declared = torch.library.Library("torchvision", "DEF")
-    declared.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    import torchvision
+declared = torch.library.Library("torchvision", "FRAGMENT")
+while True:
+    try:
+        import torchvision
+        break
+    except RuntimeError as error:
+        missing = re.search(r"operator torchvision::(\\w+) does not exist", str(error))
+        if missing is None:
+            raise
+        declared.define(missing[1] + "(Tensor a) -> Tensor")
+        for name in [one for one in sys.modules if one.startswith("torchvision")]:
+            del sys.modules[name]
 from tsimcne.tsimcne import TSimCNE
 
 file, out, epochs, batch, seed, workers = sys.argv[1:]
