@@ -1,12 +1,23 @@
 """Images a second of our training step against a plain loop, same network, in one run.
 
 The plain loop is what most repositories have: float32, NCHW, two workers that augment with Pillow
-one image at a time, the whole similarity matrix.
+one image at a time, the whole similarity matrix, torch as it comes.
 
     python benchmarks/train_step.py [--backbone resnet10 --width 32 --stem strided] [--batch-size 256]
+
+Each loop runs in a process of its own, so that ours alone has the settings that `import imagescape` makes; they take
+turns, `--rounds` times.
 """
 
+import sys
+
+if "ours" in " ".join(sys.argv):
+    import imagescape  # noqa: F401 - before torch is loaded, as for whoever uses it
+
 import argparse
+import json
+import os
+import subprocess
 import time
 
 import numpy as np
@@ -69,6 +80,25 @@ def our_loop(
     return [batch / line["images_per_second"] for line in history[2:]]
 
 
+LOOPS = {
+    "plain": "plain: fp32, NCHW, Pillow in a DataLoader",
+    "ours-fp32": "ours, fp32",
+    "ours-auto": "ours, auto precision",
+}
+
+
+def one_loop(loop: str, options: argparse.Namespace) -> list[float]:
+    """Seconds of each step, in this process."""
+    pixels = pictures(options.batch_size * 4, round(1.25 * options.size))
+    torch.manual_seed(0)
+    body = backbone(options.backbone, stem=options.stem, width=options.width)
+    network = Network(body, Projector(int(body.out_features)))  # type: ignore[arg-type]
+    shape = (pixels, options.size, options.batch_size, options.steps)
+    if loop == "plain":
+        return plain_loop(network, *shape, workers=options.workers)
+    return our_loop(network, *shape, precision=loop.removeprefix("ours-"))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbone", default="resnet18")
@@ -78,30 +108,29 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--loop", choices=tuple(LOOPS), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    batch = options.batch_size
-    pixels = pictures(batch * 4, round(1.25 * options.size))
-
-    def network() -> nn.Module:
-        torch.manual_seed(0)
-        body = backbone(options.backbone, stem=options.stem, width=options.width)
-        return Network(body, Projector(int(body.out_features)))  # type: ignore[arg-type]
-
-    shape = (pixels, options.size, batch, options.steps)
-    measured = {
-        "plain: fp32, NCHW, Pillow in a DataLoader": plain_loop(network(), *shape, workers=options.workers),
-        "ours, fp32": our_loop(network(), *shape, precision="fp32"),
-        "ours, auto precision": our_loop(network(), *shape, precision="auto"),
-    }
+    if options.loop:
+        print(json.dumps(one_loop(options.loop, options)))
+        return
+    measured: dict[str, list[float]] = {loop: [] for loop in LOOPS}
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    for _ in range(options.rounds):
+        for loop, times in measured.items():
+            command = [sys.executable, *sys.argv, "--loop", loop]
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, check=True)
+            times += json.loads(done.stdout.splitlines()[-1])
     print(hardware())
     print(
-        f"{options.backbone}, width {options.width}, {options.stem} stem, {options.size} px, batch {batch}, "
-        f"{torch.get_num_threads()} threads; images (pairs of views) a second: median (least … most), ratio"
+        f"{options.backbone}, width {options.width}, {options.stem} stem, {options.size} px, "
+        f"batch {options.batch_size}, {torch.get_num_threads()} threads; "
+        "images (pairs of views) a second: median (least … most), ratio"
     )
-    slowest = rate(batch, next(iter(measured.values())))[0]
-    for name, times in measured.items():
-        value, text = rate(batch, times)
-        print(f"  {name:44}{text}  {value / slowest:5.1f}x")
+    slowest = rate(options.batch_size, measured["plain"])[0]
+    for loop, times in measured.items():
+        value, text = rate(options.batch_size, times)
+        print(f"  {LOOPS[loop]:44}{text}  {value / slowest:5.1f}x")
 
 
 if __name__ == "__main__":

@@ -176,6 +176,25 @@ class TestFlow:
         assert width > 2 * height
         assert "stage1" not in (tmp_path / "page.html").read_text()  # coordinates are nothing to colour by
 
+    def test_several_maps_side_by_side(self, run, fails, scape, tmp_path):
+        assert run("embed", scape, "--encoder", "pixels8")[0] == 0
+        options = ("--method", "neighbors", "--features", "pixels8", "--name", "P", "--device", "cpu")
+        assert run("map", scape, *options)[0] == 0
+        assert run("plot", scape, "--map", "M,P", "-o", tmp_path / "two.png")[0] == 0
+        width, height = Image.open(tmp_path / "two.png").size
+        assert width > 1.5 * height
+        code, out, _ = run("evaluate", scape, "--map", "M, P", "--label", "label", "--json", "--device", "cpu")
+        maps = json.loads(out)["maps"]
+        assert (code, [one["map"] for one in maps]) == (0, ["M", "P"])
+        alone = json.loads(run("evaluate", scape, "--map", "P", "--label", "label", "--json", "--device", "cpu")[1])
+        assert maps[1] == alone
+        lines = run("evaluate", scape, "--map", "M,P", "--device", "cpu")[1].splitlines()
+        assert [line.split()[0] for line in lines] == ["map", "M", "P"]
+        assert lines[2].split()[1:] == [f"{alone['knn15_recall']:.4f}", "60"]
+        assert "are of one map" in fails("evaluate", scape, "--map", "M,P", "--quality")
+        assert "are of one map" in fails("plot", scape, "--map", "M,P", "-o", "page.html")
+        assert "no map is called 'Q'" in fails("plot", scape, "--map", "M,Q", "-o", "two.png")
+
     def test_map_again_is_the_same_map(self, run, scape):
         before = Collection.open(scape).read(["x_M", "y_M"])
         code, out, err = run("map", scape, "--name", "again", *TINY_MAP)
@@ -430,7 +449,12 @@ class TestBadInput:
             ),
             (["map", "--method", "neighbors", "--features", "F"], "no features are called 'F'"),
             (["map", "--method", "neighbors", "--epochs", "1,2,3"], "--method neighbors takes no --epochs"),
-            (["map", "--features", "F"], "--features is for maps of features"),
+            (["map", "--network", "mlp"], "--network is for maps of features"),
+            (["map", "--features", "F"], "set neighbor_fraction too"),
+            (["map", "--features", "F", "--neighbor-fraction", ".5"], "no features are called 'F'"),
+            (["map", "--new", "--name", "M", "--features", "F"], "it takes no features"),
+            (["map", "--method", "tsne", "--neighbor-fraction", ".5"], "--method tsne takes no --neighbor-fraction"),
+            (["train", "--neighbors", "4"], "set neighbor_fraction too"),
             (["map", "--method", "tsne", "--keep-stages"], "--method tsne takes no --keep-stages"),
             (["map", "--device", "abacus"], "device must be"),
             (["map", "--name", "../up"], "a name is made of letters"),

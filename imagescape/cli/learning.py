@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from imagescape.cli.options import (
-    FEATURE_MAP_OPTIONS,
     FEATURE_METHODS,
     AugmentOption,
     Backbone,
@@ -16,6 +15,7 @@ from imagescape.cli.options import (
     Config,
     Device,
     Embed,
+    Features,
     FitOption,
     Glob,
     Layout,
@@ -23,6 +23,8 @@ from imagescape.cli.options import (
     MaxPixels,
     Minutes,
     Name,
+    NeighborFraction,
+    Neighbors,
     Network,
     Overwrite,
     PresetOption,
@@ -58,6 +60,9 @@ def train(
     size: Size = None,
     fit: FitOption = None,
     augment: AugmentOption = None,
+    neighbor_fraction: NeighborFraction = None,
+    features: Features = None,
+    neighbors: Neighbors = None,
     batch_size: BatchSize = None,
     clip_gradient: ClipGradient = None,
     minutes: Minutes = None,
@@ -69,6 +74,8 @@ def train(
     """Learn features of the images (SimCLR): a model, and a column of features.
 
     Example: `imagescape train photos.scape --epochs 100 --name simclr`
+
+    With --neighbor-fraction, some pairs are of an image and one of its neighbours among --features.
     """
 
     from imagescape.collection.store import Collection
@@ -82,6 +89,8 @@ def train(
         method=method,
         overwrite=overwrite,
         checkpoint_minutes=checkpoint_minutes,
+        features_name=features,
+        neighbors=neighbors,
         **settings,
     )
     print(f"model and column features_{name} written")
@@ -96,12 +105,8 @@ def map_command(
             "--method", help="tsimcne, from the images; neighbors, from features; or tsne, umap, pacmap to compare."
         ),
     ] = "tsimcne",
-    features: Annotated[
-        str | None, typer.Option("--features", help="Of neighbors, tsne, umap, pacmap: which. [default: the last]")
-    ] = None,
-    neighbors: Annotated[
-        int | None, typer.Option("--neighbors", help="Of neighbors: how many each image is drawn to. [default: 10]")
-    ] = None,
+    features: Features = None,
+    neighbors: Neighbors = None,
     network: Annotated[
         Network | None, typer.Option("--network", help="Of neighbors: what places images. [default: table]")
     ] = None,
@@ -118,6 +123,7 @@ def map_command(
     size: Size = None,
     fit: FitOption = None,
     augment: AugmentOption = None,
+    neighbor_fraction: NeighborFraction = None,
     batch_size: BatchSize = None,
     clip_gradient: ClipGradient = None,
     minutes: Minutes = None,
@@ -139,6 +145,8 @@ def map_command(
     Example: `imagescape map photos.scape --minutes 20 --name M`
 
     Example: `imagescape map photos.scape --method neighbors --features efficientnet_lite0 --name M`
+
+    Example: `imagescape map photos.scape --features efficientnet_lite0 --neighbor-fraction .5 --name M`
     """
 
     from imagescape.collection.store import Collection
@@ -154,18 +162,26 @@ def map_command(
         )
         print(f"map '{name}' of {len(placed_map.coords_)} images written")
         return
-    if said := [option for option in FEATURE_MAP_OPTIONS if options[option] is not None]:
-        raise InputError(f"--{said[0]} is for maps of features: --method {', '.join(FEATURE_METHODS)}")
+    if network is not None:
+        raise InputError(f"--network is for maps of features: --method {', '.join(FEATURE_METHODS)}")
     settings = recipe_settings(config, options, ("epochs", "preset", "out_dim", "keep_stages", "snapshot_epochs"))
     if new:
-        if said := sorted(settings.keys() - {"device", "seed"}):
+        positives = {one for one in ("features", "neighbors") if options[one] is not None}
+        if said := sorted((settings.keys() | positives) - {"device", "seed"}):
             raise InputError(f"--new uses the map's own network; it takes no {', '.join(said)}")
         placed = map_new_images(collection, name, device=device or "auto")
         print(f"{placed} images placed on the map '{name}'")
         return
     settings.setdefault("preset", default_preset(settings, "fast"))
     model = map_images(
-        collection, name, method=method, overwrite=overwrite, checkpoint_minutes=checkpoint_minutes, **settings
+        collection,
+        name,
+        method=method,
+        overwrite=overwrite,
+        checkpoint_minutes=checkpoint_minutes,
+        features_name=features,
+        neighbors=neighbors,
+        **settings,
     )
     epochs_run = ",".join(str(stage.epochs) for stage in model.recipe_.stages)
     print(f"map '{name}' of {len(model.coords_)} images written ({epochs_run} epochs)")

@@ -1,16 +1,22 @@
 """The verbs that show what was learned: `evaluate`, `plot`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from imagescape.cli.options import Device, Json, Scape, Seed, last_map, print_result
+from imagescape.errors import InputError
+
+MapNames = Annotated[
+    str | None, typer.Option("--map", help="Which map, or several to compare: M1,M2,M3. [default: the last]")
+]
 
 
 def evaluate(
     scape: Scape,
-    map_name: Annotated[str | None, typer.Option("--map", help="Which map. [default: the last]")] = None,
+    map_name: MapNames = None,
     label: Annotated[str | None, typer.Option("--label", help="A column of classes.")] = None,
     splits: Annotated[int, typer.Option("--splits", min=1, help="Random splits to average over.")] = 3,
     quality: Annotated[
@@ -29,17 +35,26 @@ def evaluate(
 ) -> None:
     """Score a map and its features: nearest-neighbour accuracy, silhouette, recall, linear probe.
 
-    `--against`, `--superclass` and `--plot` measure the quality too.
+    `--against`, `--superclass` and `--plot` measure the quality too, of one map.
 
     Example: `imagescape evaluate photos.scape --map M --label label --json`
+
+    Example: `imagescape evaluate photos.scape --map tsne,umap,M --label label`
     """
 
     from imagescape.collection.store import Collection
     from imagescape.pipeline.maps import evaluate_map
 
     collection = Collection.open(scape)
-    name = map_name or last_map(collection)
+    names = names_of(map_name) or [last_map(collection)]
     common: dict[str, Any] = {"label": label, "seed": seed or 0, "device": device or "auto"}
+    if len(names) > 1:
+        if quality or against or superclass or picture:
+            raise InputError("--quality, --against, --superclass and --plot are of one map; --map names several")
+        results = [evaluate_map(collection, name, splits=splits, **common)[1] for name in names]
+        print_result({"maps": results}, as_json, comparison(results))
+        return
+    name = names[0]
     if picture:
         from imagescape.report.map_plot import check_figure_path
 
@@ -49,8 +64,7 @@ def evaluate(
     if quality or against or superclass or picture:
         from imagescape.pipeline.quality import map_quality
 
-        others = [one.strip() for one in (against or "").split(",") if one.strip()]
-        measured = map_quality(collection, name, against=others, superclass=superclass, **common)
+        measured = map_quality(collection, name, against=names_of(against), superclass=superclass, **common)
         result["quality"] = measured.as_dict()
         text += f"\n\n{measured}"
     if picture:
@@ -60,10 +74,27 @@ def evaluate(
     print_result(result, as_json, text)
 
 
+def names_of(given: str | None) -> list[str]:
+    """The names in `M1,M2,M3`."""
+    return [one.strip() for one in (given or "").split(",") if one.strip()]
+
+
+def comparison(results: Sequence[dict[str, Any]]) -> str:
+    """A line a map of what `evaluate_map` found."""
+    columns = ("knn15_accuracy", "knn5_accuracy", "silhouette", "knn15_accuracy_features", "knn15_recall")
+    heads = ("15-NN map", "5-NN map", "silhouette", "15-NN features", "15-NN recall")
+    width = max(len("map"), *(len(result["map"]) for result in results))
+    lines = [f"{'map':<{width}}" + "".join(f"  {head:>14}" for head in heads) + f"  {'images':>8}"]
+    for result in results:
+        figures = ("" if result[column] is None else f"{result[column]:.4f}" for column in columns)
+        lines.append(f"{result['map']:<{width}}" + "".join(f"  {one:>14}" for one in figures) + f"  {result['n']:>8,}")
+    return "\n".join(lines)
+
+
 def plot(
     scape: Scape,
     output: Annotated[Path, typer.Option("--output", "-o", help="A .png, .svg or .pdf file, or .html for a page.")],
-    map_name: Annotated[str | None, typer.Option("--map", help="Which map. [default: the last]")] = None,
+    map_name: MapNames = None,
     color: Annotated[
         str | None, typer.Option("--color", help="Column to colour by. [default: label, if there is one]")
     ] = None,
@@ -79,13 +110,20 @@ def plot(
     """Draw a map, coloured by any column, as a picture or as one self-contained page.
 
     Example: `imagescape plot photos.scape --map M --color label -o map.png`
+
+    Example: `imagescape plot photos.scape --map tsne,umap,M -o side-by-side.png`
     """
     from imagescape.collection.store import Collection
-    from imagescape.show.maps import plot_map, plot_stages, plot_training, write_page
+    from imagescape.show.maps import plot_map, plot_maps, plot_stages, plot_training, write_page
 
     collection = Collection.open(scape)
-    name = map_name or last_map(collection)
-    if training:
+    names = names_of(map_name) or [last_map(collection)]
+    name = names[0]
+    if len(names) > 1:
+        if training or stages or notes or output.suffix.lower() in (".html", ".htm"):
+            raise InputError("--training, --stages, --notes and pages are of one map; --map names several")
+        plot_maps(collection, names, output, color=color, title=title, seed=seed or 0)
+    elif training:
         plot_training(collection, name, output)
     elif stages:
         plot_stages(collection, name, output, color=color, title=title, seed=seed or 0)

@@ -61,6 +61,16 @@ FitOption = Annotated[Fit | None, typer.Option("--fit", help="How images are mad
 AugmentOption = Annotated[
     str | None, typer.Option("--augment", help="contrastive, medical or photographs. [default: contrastive]")
 ]
+NeighborFraction = Annotated[
+    float | None,
+    typer.Option(
+        "--neighbor-fraction", help="Of the pairs that are of an image and a neighbour of it, 0 to 1. [default: 0]"
+    ),
+]
+Features = Annotated[
+    str | None, typer.Option("--features", help="Whose neighbours are drawn together. [default: the last features]")
+]
+Neighbors = Annotated[int | None, typer.Option("--neighbors", help="How many of each image. [default: 10]")]
 BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Images a step. [default: by the collection]")]
 ClipGradient = Annotated[float | None, typer.Option("--clip-gradient", help="Largest entry of a gradient, such as 4.")]
 Minutes = Annotated[
@@ -78,11 +88,11 @@ LayoutOption = Annotated[
 
 _CLI_NAMES = {"size": "size_px"}
 _RECIPE_OPTIONS = (
-    "backbone", "stem", "width", "size", "fit", "augment", "batch_size", "clip_gradient", "minutes", "seed", "device",
+    "backbone", "stem", "width", "size", "fit", "augment", "neighbor_fraction", "batch_size", "clip_gradient",
+    "minutes", "seed", "device",
 )  # fmt: skip
 
 FEATURE_METHODS = ("neighbors", "tsne", "umap", "pacmap")
-FEATURE_MAP_OPTIONS = ("features", "neighbors", "network")
 
 
 def feature_map_settings(config: Path | None, options: dict[str, Any]) -> dict[str, Any]:

@@ -128,11 +128,15 @@ def features(scape: Collection, name: str) -> np.ndarray:
     Raises:
         InputError: no features of that name; the message lists those there are.
     """
-    column = f"features_{name}"
-    if column not in scape.columns:
+    check_features(scape, name)
+    return _matrix(scape, f"features_{name}")
+
+
+def check_features(scape: Collection, name: str) -> None:
+    """Refuse a name that no features have: InputError; the message lists those there are."""
+    if f"features_{name}" not in scape.columns:
         here = ", ".join(feature_names(scape)) or "none yet: make some with `imagescape embed`"
         raise InputError(f"no features are called '{name}' in '{scape.path}'; there are: {here}")
-    return _matrix(scape, column)
 
 
 def ids_of(scape: Collection) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Every encoder by one name: trained here, brought by a package, or from a hub, a file, a folder or a Python module."""
 
+import re
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ _EXAMPLES = (
     "for one on this disk), timm:resnet50.a1_in1k, torch:moco_v2.pth.tar (weights or a TorchScript in a file), "
     "simclr:FOLDER (that 'imagescape convert' wrote), FOLDER (of a saved model), or a hash such as phash64"
 )
+_FEWEST_PIXELS, _MOST_PIXELS = 4, 64
 _TENSORFLOW = ("*.index", "saved_model.pb", "*.data-?????-of-?????", "checkpoint")
 
 
@@ -26,7 +28,7 @@ class UnknownEncoder(InputError):
 def known_encoders(models: Path | None = None) -> list[str]:
     """The names that `open_encoder` takes: the models in `models`, then the kinds of others."""
     own = [] if models is None else sorted(path.parent.name for path in models.glob("*/config.json"))
-    return [*own, *published_names(), "torch:<file>", "simclr:<folder>", "<folder of a saved model>"]
+    return [*own, *published_names(), "torch:<file>", "simclr:<folder>", "pixels<side>", "<folder of a saved model>"]
 
 
 def open_encoder(
@@ -37,7 +39,8 @@ def open_encoder(
     Args:
         name: A model in `models`; "efficientnet_lite0"; "hf:<name of the hub, or folder>" (see
             `backbones.transformers_hub` for what each family gives); "timm:<name>"; "torch:<file>" (see `torch_files`);
-            "simclr:<folder>" that `imagescape convert` wrote; or the folder of any saved model.
+            "simclr:<folder>" that `imagescape convert` wrote; "pixels32", the pixels of a square of 32; or the folder
+            of any saved model.
         models: Where a collection keeps its models; what is there comes first.
         device, precision: Where and how it runs.
 
@@ -54,6 +57,8 @@ def open_encoder(
         return torch_file_encoder(rest, device=device, precision=precision)
     if kind == "simclr" and rest:
         return _simclr_encoder(Path(rest), device, precision)
+    if pixels := re.fullmatch(r"pixels(\d+)", name):
+        return _pixels_encoder(name, int(pixels[1]), device)
     if name == "efficientnet_lite0" or (is_published(name) and rest):
         return pretrained_encoder(name, device=device, precision=precision)
     if name and Path(name).is_dir():
@@ -99,6 +104,16 @@ def encoder_from_module(
     architecture = Architecture(backbone="custom", options={"out_features": features.shape[1]})
     network = architecture.build(module)
     return Encoder(network, architecture, preprocessing, name=name, version=version, device=device, precision=precision)
+
+
+def _pixels_encoder(name: str, side: int, device: str) -> Encoder:
+    """The pixels themselves, 0 to 1, of the image as a square of `side`: what every other encoder has to beat."""
+    if not _FEWEST_PIXELS <= side <= _MOST_PIXELS:
+        raise InputError(f"pixels are of squares of {_FEWEST_PIXELS} to {_MOST_PIXELS} px, got {name}")
+    whole = nn.Flatten()
+    whole.out_features = 3 * side**2  # type: ignore[assignment]  # nn.Module's stub
+    plain = Preprocessing(size_px=side, cache_px=side, fit="crop", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    return encoder_from_module(whole, plain, name=name, device=device, precision="fp32")
 
 
 def _simclr_encoder(folder: Path, device: str, precision: Precision) -> Encoder:

@@ -16,7 +16,7 @@ from typing import Any, Self, cast
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from lightning_fabric import Fabric
 from torch import nn
 
@@ -35,7 +35,7 @@ from imagescape.learn.encoder import (
     save_weights,
 )
 from imagescape.learn.heads import Network, straighten
-from imagescape.learn.pairs import Augmented, CachedFeatures, Pairs, ReadyPairs
+from imagescape.learn.pairs import Augmented, CachedFeatures, Mixed, Pairs, ReadyPairs
 from imagescape.learn.parameters import Parameters
 from imagescape.learn.recipe import Recipe, Stage
 from imagescape.learn.snapshots import Callback, Snapshots
@@ -50,6 +50,9 @@ CACHED_BYTES = 2 * 2**30
 CACHE_MARGIN = 1.25
 # How long a step is timed before the epochs are fitted to a budget, and never more than a fiftieth of it.
 _MEASURE_SECONDS = 10.0
+
+# (n, k) rows of each image's neighbours.
+Graph = Int[np.ndarray, "n k"]
 
 
 class OtherRun(CheckpointError):
@@ -82,6 +85,7 @@ class ContrastiveEstimator(Parameters):
         images: object,
         y: object = None,
         *,
+        graph: Graph | Callable[[], Graph] | None = None,
         run_folder: str | Path | None = None,
         checkpoint_minutes: float = 5,
         keep_stages: bool = False,
@@ -93,6 +97,8 @@ class ContrastiveEstimator(Parameters):
         Args:
             images: A collection, paths, PIL images, a (n, h, w, 3) uint8 array, or a torch Dataset.
             y: Ignored; there for scikit-learn.
+            graph: With `neighbor_fraction`: (n, k) rows of each image's neighbours, or what gives them when called,
+                once the images have been read.
             run_folder: Where metrics and checkpoints go. A run of the same recipe that was stopped
                 there is taken up again and ends with the same weights as if it had not been.
             checkpoint_minutes: How often the state is saved there.
@@ -103,7 +109,8 @@ class ContrastiveEstimator(Parameters):
             callback: `callback(stage, epoch, coords)` with the stage (from 1), the epochs done in it, and (n, d).
 
         Raises:
-            InputError: fewer images than a batch, an unreadable image, an unknown backbone.
+            InputError: fewer images than a batch, an unreadable image, an unknown backbone; a graph without
+                `neighbor_fraction` or the other way round, or not of these images.
             CheckpointError: `run_folder` holds a run of another recipe or other images.
             Interrupted: Ctrl-C.
         """
@@ -114,8 +121,13 @@ class ContrastiveEstimator(Parameters):
             callback=callback,
             folder=folder and folder / "snapshots",
         )
+        if (graph is not None) != (self.recipe.neighbor_fraction > 0):
+            raise InputError(
+                "neighbours as positives need both, a graph and a neighbor_fraction above 0; got one of them"
+            )
         fabric = make_fabric(self.recipe.device, self.recipe.precision)
         encoder, pixels = self._prepare(images, fabric)
+        graph = graph() if callable(graph) else graph
         recipe = replace(
             self.recipe,
             size_px=encoder.preprocessing.size_px,
@@ -124,10 +136,10 @@ class ContrastiveEstimator(Parameters):
             batch_size=self.recipe.batch_for(len(pixels)),
             precision="fp32" if autocast_dtype(encoder.device, self.recipe.precision) is None else "bf16",
         )
-        pairs = self._pairs(pixels, encoder.preprocessing, fabric.device)
+        pairs = self._pairs(pixels, graph, encoder.preprocessing, fabric.device)
         record = None if folder is None else Record(folder, checkpoint_minutes)
         recipe = self._settle(
-            recipe, record, _fingerprint(pixels), fabric, lambda: _fit_to_time(recipe, encoder, pairs, fabric)
+            recipe, record, _fingerprint(pixels, graph), fabric, lambda: _fit_to_time(recipe, encoder, pairs, fabric)
         )
         self.recipe_ = recipe
         self.history_ = self._run_stages(recipe, encoder, pairs, pixels, fabric, record, snapshots)
@@ -157,9 +169,9 @@ class ContrastiveEstimator(Parameters):
         """`fit`, then the projections of the same images."""
         return self.fit(images, y, **options).coords_
 
-    def save(self, folder: str | Path) -> None:
-        """Write the model: `config.json` and `weights.safetensors`."""
-        self._fitted().save(folder, recipe={"method": type(self).__name__, **self.recipe_.as_json()})
+    def save(self, folder: str | Path, **about: Any) -> None:
+        """Write the model: `config.json`, with what is said `about` it in plain values, and `weights.safetensors`."""
+        self._fitted().save(folder, recipe={"method": type(self).__name__, **self.recipe_.as_json(), **about})
 
     @classmethod
     def load(
@@ -213,16 +225,21 @@ class ContrastiveEstimator(Parameters):
         network.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return encoder, pixels
 
-    def _pairs(self, pixels: np.ndarray, preprocessing: Preprocessing, device: torch.device) -> Pairs:
+    def _pairs(
+        self, pixels: np.ndarray, graph: Graph | None, preprocessing: Preprocessing, device: torch.device
+    ) -> Pairs:
         augment = self.recipe.augment
         if isinstance(augment, str):
             augment = AUGMENTS[augment](size_px=preprocessing.size_px, mean=preprocessing.mean, std=preprocessing.std)
         elif hasattr(augment, "__getitem__"):
+            if graph is not None:
+                raise InputError("a dataset of ready pairs says itself what is paired; it takes no neighbor_fraction")
             pairs = ReadyPairs(cast(Any, augment), device)
             if len(pairs) != len(pixels):
                 raise InputError(f"the dataset of pairs has {len(pairs)} items for {len(pixels)} images")
             return pairs
-        return Augmented(pixels, cast(Augment, augment), device)
+        views = Augmented(pixels, cast(Augment, augment), device)
+        return views if graph is None else Mixed(views, graph, self.recipe.neighbor_fraction)
 
     def _settle(
         self, recipe: Recipe, record: Record | None, fingerprint: str, fabric: Fabric, fit_to_time: Callable[[], Recipe]
@@ -293,7 +310,9 @@ def _train_stage(
     schedule = recipe.schedule(stage, len(pairs))
     frozen: list[nn.Parameter] = []
     if stage.trains != "all":
-        pairs = _cache_views(encoder, pairs, recipe.seed, number, None if record is None else record.folder)
+        views = pairs.views if isinstance(pairs, Mixed) else pairs
+        cached = _cache_views(encoder, views, recipe.seed, number, None if record is None else record.folder)
+        pairs = pairs.over(cached) if isinstance(pairs, Mixed) else cached
         network = encoder.projector
         frozen = list(encoder.projector.hidden.parameters()) if stage.trains == "readout" else []
     for parameter in frozen:
@@ -411,10 +430,15 @@ def _stem_for(size_px: int) -> Any:
     return "small" if size_px <= 48 else "strided" if size_px <= 128 else "imagenet"
 
 
-def _fingerprint(pixels: np.ndarray) -> str:
-    """Tells one collection from another: how many images, and what a thousand of them look like."""
+def _fingerprint(pixels: np.ndarray, graph: Graph | None) -> str:
+    """Tells one collection from another: how many images, what a thousand of them look like, and their neighbours."""
     sample = np.asarray(pixels[:: max(1, len(pixels) // 1000)])
-    return f"{len(pixels)} images, {hashlib.blake2b(sample.tobytes(), digest_size=8).hexdigest()}"
+    images = f"{len(pixels)} images, {_digest(sample)}"
+    return images if graph is None else f"{images}, neighbours {_digest(graph)}"
+
+
+def _digest(array: np.ndarray) -> str:
+    return hashlib.blake2b(np.ascontiguousarray(array).tobytes(), digest_size=8).hexdigest()
 
 
 def _channel_statistics(pixels: np.ndarray) -> tuple[Any, Any]:

@@ -1,8 +1,9 @@
 """InfoNCE of points on a map against a few shared negatives: what a map of given features is learned by.
 
 `info_nce` compares every point of a batch with every other. A table of coordinates has no network to pay for, so there
-the comparison is all the work. Each point is compared with its neighbour and with the same few hundred others, a block
-of points at a time that stays in the processor's cache, and its gradient is written down by hand.
+the comparison is all the work. Each point is compared with its neighbour and with the same few hundred others, and its
+gradient is written down by hand: in a compiled loop on a processor, as products of matrices elsewhere, and for maps of
+other than two or three dimensions.
 """
 
 from typing import Any
@@ -12,8 +13,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from imagescape.errors import InputError
+from imagescape.learn.neighbor_kernel import AXES, shared_negatives
 
-# Entries of a block of points x negatives: 2 MiB on a processor, near it; as many as fit a launch elsewhere.
+# Entries of a block of points x negatives, where they are products of matrices: 2 MiB on a processor, near it; as many
+# as fit a launch elsewhere.
 _BLOCK_ENTRIES = {"cpu": 2**19}
 _BLOCK_ENTRIES_ELSEWHERE = 2**25
 
@@ -53,62 +56,75 @@ class NeighborNCE(nn.Module):
             a, b = (side if side.dtype == torch.float64 else side.float() for side in (a, b))
             if self.width != 1:
                 a, b = a / self.width, b / self.width
-            loss: Tensor = _SharedNegatives.apply(a, b, a[: self.negatives])
+            loss: Tensor = _SharedNegatives.apply(a, b, self.negatives)
         return loss
 
 
 class _SharedNegatives(torch.autograd.Function):
-    """The loss and its three gradients in one pass; nothing of the size points x negatives is kept.
+    """The loss and its gradients by a and b in one pass; nothing of the size points x negatives is kept."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, negatives: int) -> Tensor:
+        compiled = a.device.type == "cpu" and a.dtype == torch.float32 and a.shape[1] in AXES
+        total, on_a, on_b = (_by_loop if compiled else _by_products)(a, b, min(negatives, len(a)))
+        ctx.save_for_backward(on_a, on_b)
+        ctx.points = 2 * len(a)
+        return total / ctx.points
+
+    @staticmethod
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
+        scale = outer / ctx.points
+        on_a, on_b = ctx.saved_tensors
+        return on_a * scale, on_b * scale, None
+
+
+def _by_loop(a: Tensor, b: Tensor, m: int) -> tuple[Tensor, Tensor, Tensor]:
+    total, on_a, on_b = shared_negatives(a.numpy(), b.numpy(), m)
+    return a.new_tensor(total), torch.from_numpy(on_a), torch.from_numpy(on_b)
+
+
+def _by_products(a: Tensor, b: Tensor, m: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The summed loss and its gradients as products of matrices, a block of points at a time.
 
     With q_k = 1 / (1 + |z - n_k|^2), q+ that of the neighbour and S = q+ + sum_k q_k, a point adds log S - log q+.
     As dq/dz = -2 q^2 (z - n), all sums over negatives are products of the matrix q^2 with narrow ones.
     """
-
-    @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor, negatives: Tensor) -> Tensor:
-        n, m = len(a), len(negatives)
-        # |z - n|^2 as one product. The origin goes to the middle, as this form loses digits with the distance from it.
-        middle = negatives.mean(0)
-        # Points and negatives lie in columns: products of a wide matrix with three or four columns are slow the other
-        # way round.
-        shifted = (negatives - middle).T
-        ones = shifted.new_ones(1, m)
-        others = torch.cat([shifted, ones])
-        right = torch.cat([-2 * shifted, shifted.square().sum(0, keepdim=True), ones])
-        apart = a - b
-        near = 1 / (1 + apart.square().sum(1))
-        gradients = [torch.zeros_like(a), torch.zeros_like(b)]
-        on_negatives = torch.zeros_like(others)
-        total = a.new_zeros(())
-        step = max(1, _BLOCK_ENTRIES.get(a.device.type, _BLOCK_ENTRIES_ELSEWHERE) // m)
-        buffer = a.new_empty(min(step, n), m)
-        for side, gradient in zip((a, b), gradients, strict=True):
-            for start in range(0, n, step):
-                here = slice(start, min(start + step, n))
-                positive = near[here]
-                point = (side[here] - middle).T
-                points = torch.cat([point, point.new_ones(1, point.shape[1])])
-                left = torch.cat([points, 1 + point.square().sum(0, keepdim=True)])
-                q = buffer[: point.shape[1]]
-                # Rounding must not take the kernel beyond 1.
-                torch.mm(left.T, right, out=q).clamp_min_(1).reciprocal_()
-                if start < m:
-                    q.diagonal(start).zero_()  # nobody is told from itself, or its pair
-                normaliser = q.sum(1) + positive
-                total += (normaliser / positive).log().sum()
-                squared = q.square_()
-                sums = others @ squared.T
-                gradient[here] -= (2 * (point * sums[-1:] - sums[:-1]) / normaliser).T
-                on_negatives += (points / normaliser) @ squared
-                pull = apart[here] * (2 * positive * (1 - positive / normaliser))[:, None]
-                gradients[0][here] += pull
-                gradients[1][here] -= pull
-        push = -2 * (shifted * on_negatives[-1:] - on_negatives[:-1]).T
-        ctx.save_for_backward(*gradients, push)
-        ctx.points = 2 * n
-        return total / (2 * n)
-
-    @staticmethod
-    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, ...]:
-        scale = outer / ctx.points
-        return tuple(gradient * scale for gradient in ctx.saved_tensors)
+    n, negatives = len(a), a[:m]
+    # |z - n|^2 as one product. The origin goes to the middle, as this form loses digits with the distance from it.
+    middle = negatives.mean(0)
+    # Points and negatives lie in columns: products of a wide matrix with three or four columns are slow the other way
+    # round.
+    shifted = (negatives - middle).T
+    ones = shifted.new_ones(1, m)
+    others = torch.cat([shifted, ones])
+    right = torch.cat([-2 * shifted, shifted.square().sum(0, keepdim=True), ones])
+    apart = a - b
+    near = 1 / (1 + apart.square().sum(1))
+    on_a, on_b = torch.zeros_like(a), torch.zeros_like(b)
+    on_negatives = torch.zeros_like(others)
+    total = a.new_zeros(())
+    step = max(1, _BLOCK_ENTRIES.get(a.device.type, _BLOCK_ENTRIES_ELSEWHERE) // m)
+    buffer = a.new_empty(min(step, n), m)
+    for side, gradient in ((a, on_a), (b, on_b)):
+        for start in range(0, n, step):
+            here = slice(start, min(start + step, n))
+            positive = near[here]
+            point = (side[here] - middle).T
+            points = torch.cat([point, point.new_ones(1, point.shape[1])])
+            left = torch.cat([points, 1 + point.square().sum(0, keepdim=True)])
+            q = buffer[: point.shape[1]]
+            # Rounding must not take the kernel beyond 1.
+            torch.mm(left.T, right, out=q).clamp_min_(1).reciprocal_()
+            if start < m:
+                q.diagonal(start).zero_()  # nobody is told from itself, or its pair
+            normaliser = q.sum(1) + positive
+            total += (normaliser / positive).log().sum()
+            squared = q.square_()
+            sums = others @ squared.T
+            gradient[here] -= (2 * (point * sums[-1:] - sums[:-1]) / normaliser).T
+            on_negatives += (points / normaliser) @ squared
+            pull = apart[here] * (2 * positive * (1 - positive / normaliser))[:, None]
+            on_a[here] += pull
+            on_b[here] -= pull
+    on_a[:m] -= 2 * (shifted * on_negatives[-1:] - on_negatives[:-1]).T
+    return total, on_a, on_b

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -69,9 +69,10 @@ class Schedule:
     def build(self, module: nn.Module) -> torch.optim.Optimizer:
         """The optimizer over what of `module` is to be trained."""
         parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        # One pass over the weights instead of one for each operation, where there is such a form.
+        fused = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)
+        common: dict[str, Any] = {"lr": self.learning_rate, "weight_decay": self.weight_decay, "fused": fused}
         if self.optimizer == "sgd":
-            return torch.optim.SGD(
-                parameters, self.learning_rate, momentum=self.momentum, weight_decay=self.weight_decay
-            )
+            return torch.optim.SGD(parameters, momentum=self.momentum, **common)
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.optimizer]
-        return kind(parameters, self.learning_rate, weight_decay=self.weight_decay)
+        return kind(parameters, **common)

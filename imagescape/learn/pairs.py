@@ -27,6 +27,59 @@ class Pairs(Protocol):
         """
 
 
+class Views(Pairs, Protocol):
+    """Pairs that can also be made of two different items."""
+
+    def of(self, first: np.ndarray, second: np.ndarray, generator: Generator) -> tuple[Tensor, Tensor]:
+        """A view of each item of `first` and one of each of `second`; as `batch` where they are the same."""
+
+
+class Mixed:
+    """Pairs of which some are of an image and one of its neighbours, and not of one image twice.
+
+    Nearest neighbours as positives (Dwibedi et al. 2021, arXiv:2104.14548), by a graph that is known beforehand: what
+    no augmentation can make of an image, another image of the same kind shows.
+
+    Args:
+        views: Of the items.
+        graph: (n, k) rows of each item's neighbours, as good as one another; an item that has none is its own.
+        fraction: Of the pairs that are of neighbours, 0 to 1.
+
+    Raises:
+        InputError: the graph is not one of these items, or the fraction is none.
+    """
+
+    def __init__(self, views: Views, graph: Int[np.ndarray, "n k"], fraction: float) -> None:
+        graph = np.asarray(graph)
+        if graph.ndim != 2 or len(graph) != len(views) or not graph.shape[1] or graph.dtype.kind not in "iu":
+            raise InputError(
+                f"a graph of {len(views)} images has {len(views)} lists of their neighbours' rows, as whole numbers; "
+                f"got {graph.dtype} of shape {graph.shape}"
+            )
+        if graph.min() < 0 or graph.max() >= len(views):
+            raise InputError(f"rows of neighbours must be 0 to {len(views) - 1}, got {graph.min()} to {graph.max()}")
+        if not 0 <= fraction <= 1:
+            raise InputError(f"the fraction of neighbours must be 0 to 1, got {fraction}")
+        self.views, self.device = views, views.device
+        self._graph, self._fraction = graph, fraction
+
+    def over(self, views: Views) -> "Mixed":
+        """The same neighbours, of other views of the items."""
+        return Mixed(views, self._graph, self._fraction)
+
+    def __len__(self) -> int:
+        return len(self.views)
+
+    def batch(self, index: np.ndarray, generator: Generator) -> tuple[Tensor, Tensor]:
+        return self.views.of(index, self._partners(index, generator), generator)
+
+    def _partners(self, index: np.ndarray, generator: Generator) -> np.ndarray:
+        # On the processor, where the pixels are looked up; a generator of the device would have to be waited for.
+        draw = np.random.default_rng(generator.initial_seed())
+        neighbor = self._graph[index, draw.integers(self._graph.shape[1], size=len(index))]
+        return np.where(draw.random(len(index)) < self._fraction, neighbor, index)
+
+
 class Augmented:
     """Two augmentations of the same image: SimCLR's and t-SimCNE's pairs.
 
@@ -48,8 +101,12 @@ class Augmented:
         return len(self._pixels)
 
     def batch(self, index: np.ndarray, generator: Generator) -> tuple[Tensor, Tensor]:
-        pixels = self._gather(index)
-        return self.augment(pixels, generator), self.augment(pixels, generator)
+        return self.of(index, index, generator)
+
+    def of(self, first: np.ndarray, second: np.ndarray, generator: Generator) -> tuple[Tensor, Tensor]:
+        pixels = self._gather(first)
+        others = pixels if second is first else self._gather(second)
+        return self.augment(pixels, generator), self.augment(others, generator)
 
     def _gather(self, index: np.ndarray) -> Tensor:
         if self._resident is not None:
@@ -79,12 +136,15 @@ class CachedFeatures:
         return self.features.shape[1]
 
     def batch(self, index: np.ndarray, generator: Generator) -> tuple[Tensor, Tensor]:
-        views, items = (len(self.features), torch.from_numpy(index).to(self.features.device))
-        first = torch.randint(views, (len(index),), generator=generator, device=generator.device)
+        return self.of(index, index, generator)
+
+    def of(self, first: np.ndarray, second: np.ndarray, generator: Generator) -> tuple[Tensor, Tensor]:
+        views, place = len(self.features), self.features.device
+        view = torch.randint(views, (len(first),), generator=generator, device=generator.device)
         # A shift of 1 … views - 1 can never come back to the first.
-        shift = torch.randint(1, views, (len(index),), generator=generator, device=generator.device)
-        pair = (first, (first + shift) % views)
-        a, b = (self.features[view.to(items.device), items].to(self.device).float() for view in pair)
+        shift = torch.randint(1, views, (len(first),), generator=generator, device=generator.device)
+        pair = ((view, first), ((view + shift) % views, second))
+        a, b = (self.features[v.to(place), torch.from_numpy(i).to(place)].to(self.device).float() for v, i in pair)
         return a, b
 
 

@@ -99,6 +99,8 @@ class Recipe:
         fit: How a non-square image is made square: "crop" its middle, "pad" or "squash".
         augment: "contrastive", "medical" or "photographs"; any callable (pixels uint8 (n, s, s, 3),
             generator) -> (n, 3, t, t); or a dataset of ready pairs of views.
+        neighbor_fraction: Of the pairs that are of an image and one of its neighbours in a graph that `fit` is given;
+            the others are of one image twice.
         batch_size: Images a step; None: a power of two that leaves 8 steps an epoch, `batch_limit` at most.
         batch_limit: See `batch_size`.
         accumulate: Batches whose gradients are averaged before one update; negatives stay within a batch.
@@ -116,6 +118,7 @@ class Recipe:
     size_px: int | None = None
     fit: Literal["crop", "pad", "squash"] = "crop"
     augment: str | Augment | Any = "contrastive"
+    neighbor_fraction: float = 0.0
     batch_size: int | None = None
     batch_limit: int = 1024
     accumulate: int = 1
@@ -161,6 +164,8 @@ class Recipe:
             raise InputError(
                 f"augment must be one of {', '.join(AUGMENTS)}, a callable or a dataset, got '{self.augment}'"
             )
+        if not 0 <= self.neighbor_fraction <= 1:
+            raise InputError(f"neighbor_fraction must be 0 to 1, got {self.neighbor_fraction}")
         if self.batch_size is not None and self.batch_size < 2:
             raise InputError(f"batch_size must be at least 2 images to contrast, got {self.batch_size}")
         if self.minutes is not None and not self.minutes > 0:

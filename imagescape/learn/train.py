@@ -274,6 +274,15 @@ def _cuda(fabric: Fabric) -> list[torch.device]:
     return [fabric.device] if fabric.device.type == "cuda" else []
 
 
+def _seed_device(fabric: Fabric, seed: int) -> None:
+    """As `torch.manual_seed`, which also puts a seed and a stack trace in store for devices that are not in use."""
+    torch.default_generator.manual_seed(seed)
+    if fabric.device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+    elif fabric.device.type == "mps":
+        torch.mps.manual_seed(seed)
+
+
 def _any(flag: bool, fabric: Fabric) -> bool:
     total = fabric.all_reduce(torch.tensor(float(flag), device=fabric.device), reduce_op="sum")
     return bool(cast(Tensor, total) > 0)
@@ -355,7 +364,7 @@ def _update(
     generator = torch.Generator(pairs.device)
     for part, index in enumerate(batches.of(step)):
         here = (*batches.seed, step, part, fabric.global_rank)
-        torch.manual_seed(seed_for(*here, "network"))  # for dropout and the like
+        _seed_device(fabric, seed_for(*here, "network"))  # for dropout and the like
         generator.manual_seed(seed_for(*here, "views"))
         with fabric.no_backward_sync(objective, enabled=part + 1 < batches.parts):
             value = objective(*pairs.batch(index, generator)) / batches.parts

@@ -1,20 +1,17 @@
 """`map --method neighbors` and its like: from a column of features to a map of them, and new images onto it."""
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from imagescape.collection.results import (
     check_name,
     columns_of,
     coord_columns,
-    features,
     features_identity,
     ids_of,
     last_features,
@@ -28,10 +25,8 @@ from imagescape.learn.encoder import FORMAT_VERSION, read_config, replace_folder
 from imagescape.learn.neighbormap import COMPONENTS, FeatureMap, NeighborMap
 from imagescape.learn.other_maps import TSNE, UMAP, LibraryMap, PaCMAP
 from imagescape.learn.placing import Components
+from imagescape.pipeline.graphs import EXACT_ROWS, approximate_graph, vectors_of
 from imagescape.pipeline.runs import run_in
-from imagescape.pipeline.similarity import without_own
-from imagescape.runtime import track
-from imagescape.search.index import build_index
 
 METHODS: dict[str, type[NeighborMap] | type[LibraryMap]] = {
     "neighbors": NeighborMap,
@@ -39,8 +34,6 @@ METHODS: dict[str, type[NeighborMap] | type[LibraryMap]] = {
     "umap": UMAP,
     "pacmap": PaCMAP,
 }
-# Comparing every row with every other is fine up to here; beyond, an index that looks at some of them.
-EXACT_ROWS = 200_000
 
 
 def map_features(
@@ -80,7 +73,7 @@ def map_features(
     seed = settings.pop("seed", None)
     if seed is not None:
         settings["random_state"] = seed
-    vectors = _vectors(scape, features_name)
+    vectors = vectors_of(scape, features_name)
     here = np.isfinite(vectors).all(axis=1)
     if here.sum() < 4:
         raise InputError(f"a map needs at least 4 images with features '{features_name}', there are {here.sum()}")
@@ -102,27 +95,13 @@ def _fit_neighbors(
 ) -> NeighborMap:
     model, run_folder = NeighborMap(**settings), scape.path / "runs" / name
     with run_in(run_folder, {**about, "rows": len(vectors), "settings": asdict(model.recipe)}):
-        graph = _graph(vectors, model) if len(vectors) > EXACT_ROWS else None
+        graph = None
+        if len(vectors) > EXACT_ROWS:
+            inputs, recipe = Components.of(vectors, COMPONENTS).project(vectors), model.recipe
+            graph = approximate_graph(inputs, recipe.neighbors, metric=recipe.metric, seed=recipe.seed)
         model.fit(vectors, graph=graph, run_folder=run_folder)
         model.save(scape.path / "models" / name, **about)
     return model
-
-
-def _graph(vectors: np.ndarray, model: NeighborMap) -> np.ndarray:
-    """Neighbours of very many rows, by an index that looks at some of them; in the components the map is made in."""
-    inputs = Components.of(vectors, COMPONENTS).project(vectors)
-    rows, k = np.arange(len(inputs)), model.recipe.neighbors
-    lists = 2 ** round(math.log2(4 * math.sqrt(len(inputs))))
-    index = build_index(
-        inputs, rows, engine=f"IVF{lists},Flat", metric=model.recipe.metric, seed=model.recipe.seed, search_width=8
-    )
-    graph = np.empty((len(inputs), k), np.int64)
-    with track("neighbours", len(inputs)) as progress:
-        for here in np.array_split(rows, math.ceil(len(rows) / 4096)):
-            others = without_own(index.search(inputs[here], k + 1), here, k).ids
-            graph[here] = np.where(others < 0, here[:, None], others)  # too few in the lists it saw: its own, no pull
-            progress.advance(len(here))
-    return graph
 
 
 def is_feature_map(scape: Collection, name: str) -> bool:
@@ -149,7 +128,7 @@ def place_new_features(scape: Collection, name: str, *, device: str = "auto") ->
         raise CheckpointError(
             f"features '{source}' are not those that the map '{name}' was made from; map again with --overwrite"
         )
-    vectors = _vectors(scape, source)
+    vectors = vectors_of(scape, source)
     missing = np.isnan(map_coords(scape, name)[:, 0]) & np.isfinite(vectors).all(axis=1)
     if not missing.any():
         return 0
@@ -161,17 +140,6 @@ def place_new_features(scape: Collection, name: str, *, device: str = "auto") ->
     model = NeighborMap.load(scape.path / "models" / name, device=device)
     scape.update(ids_of(scape)[missing], coord_columns(name, model.transform(vectors[missing])))
     return int(missing.sum())
-
-
-def _vectors(scape: Collection, name: str) -> np.ndarray:
-    """Features as numbers whose Euclidean distance means something: of hashes, their bits."""
-    vectors = features(scape, name)
-    if scape.schema.field(f"features_{name}").type.value_type != pa.uint8():
-        return vectors
-    present = np.isfinite(vectors[:, 0])
-    bits = np.full((len(vectors), 8 * vectors.shape[1]), np.nan, np.float32)
-    bits[present] = np.unpackbits(vectors[present].astype(np.uint8), axis=1)
-    return bits
 
 
 def _config_of(scape: Collection, name: str) -> dict[str, Any]:

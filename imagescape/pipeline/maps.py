@@ -30,6 +30,7 @@ from imagescape.learn.train import read_metrics
 from imagescape.learn.tsimcne import TSimCNE
 from imagescape.pipeline.feature_maps import METHODS as FEATURE_METHODS
 from imagescape.pipeline.feature_maps import features_of_map, is_feature_map, place_new_features
+from imagescape.pipeline.graphs import Positives
 from imagescape.runtime import is_main_process
 
 METHODS: dict[str, type[ContrastiveEstimator]] = {"tsimcne": TSimCNE}
@@ -72,6 +73,8 @@ def map_images(
     checkpoint_minutes: float = 5,
     keep_stages: bool = False,
     snapshot_epochs: int | None = None,
+    features_name: str | None = None,
+    neighbors: int | None = None,
     **settings: Any,
 ) -> ContrastiveEstimator:
     """Learn a map of the collection and write its columns: `x_<name>, y_<name>, features_<name>`.
@@ -88,6 +91,8 @@ def map_images(
         keep_stages: Write the map after each stage too: `x_<name>_stage1, y_<name>_stage1`, …; of more than 3
             dimensions the first 2 principal components.
         snapshot_epochs: Save the map every so many epochs, in `runs/<name>/snapshots`.
+        features_name, neighbors: With `neighbor_fraction` among the settings: in which features an image's neighbours
+            are found, and how many; None: the features made last, and 10.
         settings: Of the method, as its class takes them.
 
     Raises:
@@ -103,7 +108,8 @@ def map_images(
     ):
         raise InputError(f"the map {others[0]} has the columns of a stage of '{name}'; choose another --name")
     options = {"checkpoint_minutes": checkpoint_minutes, "keep_stages": keep_stages, "snapshot_epochs": snapshot_epochs}
-    model, ids = _fit(scape, name, METHODS[method], overwrite, options, settings)
+    positives = Positives.of(scape, settings, features_name, neighbors)
+    model, ids = _fit(scape, name, METHODS[method], overwrite, positives, options, settings)
     columns = coord_columns(name, model.coords_) | {f"features_{name}": model.features_.astype(np.float16)}
     for number, coords in enumerate(model.stage_coords_, 1):
         columns |= coord_columns(f"{name}_stage{number}", coords)
@@ -118,6 +124,8 @@ def train_encoder(
     method: str = "simclr",
     overwrite: bool = False,
     checkpoint_minutes: float = 5,
+    features_name: str | None = None,
+    neighbors: int | None = None,
     **settings: Any,
 ) -> ContrastiveEstimator:
     """Learn features of the collection: the model in `models/<name>`, and the column `features_<name>`.
@@ -127,7 +135,11 @@ def train_encoder(
     if method not in TRAINERS:
         raise InputError(f"method must be one of {', '.join(TRAINERS)}, got '{method}'")
     _check_free(scape, name, overwrite)
-    model, ids = _fit(scape, name, TRAINERS[method], overwrite, {"checkpoint_minutes": checkpoint_minutes}, settings)
+    positives, options = (
+        Positives.of(scape, settings, features_name, neighbors),
+        {"checkpoint_minutes": checkpoint_minutes},
+    )
+    model, ids = _fit(scape, name, TRAINERS[method], overwrite, positives, options, settings)
     _finish(scape, name, ids, {f"features_{name}": model.features_.astype(np.float16)}, model)
     return model
 
@@ -137,11 +149,14 @@ def _fit(
     name: str,
     method: type[ContrastiveEstimator],
     overwrite: bool,
+    positives: Positives | None,
     options: dict[str, Any],
     settings: dict[str, Any],
 ) -> tuple[ContrastiveEstimator, np.ndarray]:
     estimator = method(**settings)
     run_folder, images = scape.path / "runs" / name, _Images(scape)
+    if positives is not None:
+        options = {**options, "graph": lambda: positives.graph(scape, images.ids, estimator.recipe)}
     if overwrite and (run_folder / _FINISHED).exists() and is_main_process():
         replace_folder(run_folder, lambda _: None)
 
@@ -161,7 +176,7 @@ def _fit(
     except Interrupted as stop:
         raise Interrupted(f"{stop}; run the same command again to go on from there") from stop
     if is_main_process():
-        model.save(scape.path / "models" / name)
+        model.save(scape.path / "models" / name, **({} if positives is None else {"positives": positives.about(scape)}))
     return model, images.ids
 
 
@@ -211,7 +226,7 @@ def evaluate_map(
 
     Returns:
         The scorecard, and a dict with `knn15_accuracy, knn5_accuracy, silhouette,
-        knn15_accuracy_features, n, split` and every figure under `figures`.
+        knn15_accuracy_features, knn15_recall, n, split` and every figure under `figures`.
     """
     coords = map_coords(scape, name)
     here = ~np.isnan(coords[:, 0])
@@ -247,6 +262,7 @@ def evaluate_map(
         "knn5_accuracy": figure("5-NN accuracy", "map", "stratified"),
         "silhouette": figure("silhouette", "map"),
         "knn15_accuracy_features": figure("15-NN accuracy", "features", "stratified"),
+        "knn15_recall": figure("15-NN recall", "features in map"),
         "figures": card.as_dicts(),
     }
     return card, result

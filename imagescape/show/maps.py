@@ -1,5 +1,6 @@
 """Pictures and pages of a collection's maps: columns in, files out."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from imagescape.report.callouts import read_notes
 from imagescape.report.html_map import write_html_map
 from imagescape.report.map_plot import draw_map, save_figure
 from imagescape.report.quality_plot import draw_quality
-from imagescape.report.stage_plot import draw_stages
+from imagescape.report.side_by_side import draw_side_by_side
 from imagescape.report.training_plot import draw_training
 
 # A map of very many images shows a sample of their pictures; more would not be seen, and cost memory.
@@ -111,7 +112,7 @@ def plot_stages(
     rows = np.flatnonzero(~np.isnan(stages[0][:, 0]))
     color = color or default_color(scape)
     recipe = read_config(scape.path / "models" / name)["recipe"]
-    figure = draw_stages(
+    figure = draw_side_by_side(
         [coords[rows, :2] for coords in stages],
         names=[_stage_title(number, stage) for number, stage in enumerate(recipe["stages"], 1)],
         values=None if color is None else _column(scape, color, rows),
@@ -120,6 +121,42 @@ def plot_stages(
         seed=seed,
     )
     save_figure(figure, path)
+
+
+def plot_maps(
+    scape: Collection,
+    names: Sequence[str],
+    path: Path,
+    *,
+    color: str | None = None,
+    title: str | None = None,
+    seed: int = 0,
+) -> None:
+    """Draw several maps side by side, of the images that are on all of them; arguments and errors as for `plot_map`."""
+    maps = [map_coords(scape, name) for name in names]
+    for name, coords in zip(names, maps, strict=True):
+        _check_flat(name, coords)
+    rows = np.flatnonzero(np.all([~np.isnan(coords[:, 0]) for coords in maps], axis=0))
+    if not len(rows):
+        raise InputError(f"no image is on all of the maps {', '.join(names)}")
+    color = color or default_color(scape)
+    figure = draw_side_by_side(
+        [coords[rows] for coords in maps],
+        names=[f"{name}\n{_origin(scape, name)}" for name in names],
+        values=None if color is None else _column(scape, color, rows),
+        column=color or "",
+        title=title if title is not None else scape.path.stem,
+        seed=seed,
+    )
+    save_figure(figure, path)
+
+
+def _origin(scape: Collection, name: str) -> str:
+    """What a map was made by, and from what."""
+    config = read_config(scape.path / "models" / name)
+    return f"{config['recipe']['method']} of " + (
+        f"features '{config['features']}'" if "features" in config else "the images"
+    )
 
 
 def _stage_title(number: int, stage: dict[str, Any]) -> str:
@@ -147,10 +184,14 @@ def _goes_on_page(scape: Collection, column: str) -> bool:
 def _placed(scape: Collection, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Rows that are on the map, and where, (n, 2)."""
     coords = map_coords(scape, name)
-    if coords.shape[1] != 2:
-        raise InputError(f"a picture needs a map of 2 dimensions, '{name}' has {coords.shape[1]}")
+    _check_flat(name, coords)
     rows = np.flatnonzero(~np.isnan(coords[:, 0]))
     return rows, coords[rows]
+
+
+def _check_flat(name: str, coords: np.ndarray) -> None:
+    if coords.shape[1] != 2:
+        raise InputError(f"a picture needs a map of 2 dimensions, '{name}' has {coords.shape[1]}")
 
 
 def _column(scape: Collection, column: str, rows: np.ndarray) -> list[Any]:

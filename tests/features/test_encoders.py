@@ -339,6 +339,18 @@ class TestNames:
         ):
             assert part in str(error.value)
 
+    def test_pixels_are_the_pixels(self):
+        encoder = open_encoder("pixels24", device="cpu")
+        images = np.random.default_rng(0).integers(0, 256, (3, 24, 24, 3), dtype=np.uint8)
+        features, _ = encoder.encode(images)
+        assert_allclose(features.reshape(3, 3, 24, 24), images.transpose(0, 3, 1, 2) / 255, atol=1e-6)
+        assert encoder.name == "pixels24"
+
+    @pytest.mark.parametrize("name", ["pixels3", "pixels65", "pixels0"])
+    def test_pixels_of_squares_that_nobody_compares(self, name):
+        with pytest.raises(InputError, match=f"squares of 4 to 64 px, got {name}"):
+            open_encoder(name, device="cpu")
+
     def test_without_models_none_are_listed(self):
         with pytest.raises(UnknownEncoder, match=r"^no encoder is called 'x'; others are named like "):
             open_encoder("x")

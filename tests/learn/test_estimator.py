@@ -241,6 +241,51 @@ class TestSettings:
         with pytest.raises(InputError, match="the dataset of pairs has 64 items for 32 images"):
             small(augment=Pairs()).fit(images[:32])
 
+    def test_neighbours_as_positives_come_to_lie_together(self, images):
+        """The graph pairs red with green and blue with yellow: nothing in the pixels does."""
+        colour = np.random.default_rng(0).integers(0, 4, 64)  # as `blobs` draws them
+        partner = np.array([1, 0, 3, 2])[colour]
+        graph = np.stack([np.flatnonzero(colour == other)[:5] for other in partner])
+        stages = (Stage(epochs=10, dimension=8, kernel="cosine", learning_rate=0.02),)
+        settings = {"stages": stages, "epochs": None, "optimizer": "adamw", "augment": "medical"}
+        together = []
+        for changes, given in (({}, None), ({"neighbor_fraction": 0.5}, lambda: graph)):
+            coords = small(**settings, **changes).fit(images, graph=given).coords_
+            means = np.stack([coords[colour == one].mean(0) for one in range(4)])
+            means /= np.linalg.norm(means, axis=1, keepdims=True)
+            together.append(means[0] @ means[1] + means[2] @ means[3])
+        assert together[1] > together[0] + 0.5
+
+    def test_stages_of_the_head_see_neighbours_too(self, images):
+        graph = np.roll(np.arange(64), 1)[:, None]
+        alone = small(epochs=(1, 3, 0), seed=1).fit(images)
+        mixed = small(epochs=(1, 3, 0), seed=1, neighbor_fraction=1).fit(images, graph=graph)
+        assert np.abs(alone.coords_ - mixed.coords_).max() > 0.01
+
+    @pytest.mark.parametrize(
+        ("fraction", "given", "message"),
+        [
+            (0.5, None, "need both, a graph and a neighbor_fraction above 0"),
+            (0, np.zeros((64, 1), int), "need both"),
+            (0.5, np.zeros((32, 1), int), "a graph of 64 images has 64 lists"),
+        ],
+    )
+    def test_a_graph_and_a_fraction_belong_together(self, images, fraction, given, message):
+        with pytest.raises(InputError, match=message):
+            small(neighbor_fraction=fraction).fit(images, graph=given)
+
+    def test_ready_pairs_take_no_neighbours(self, images):
+        with pytest.raises(InputError, match="takes no neighbor_fraction"):
+            small(augment=[(0, 0)] * 64, neighbor_fraction=0.5).fit(images, graph=np.zeros((64, 1), int))
+
+    def test_a_run_of_other_neighbours_is_another_run(self, images, tmp_path):
+        graph = np.roll(np.arange(64), 1)[:, None]
+        model = small(neighbor_fraction=0.5).fit(images, graph=graph, run_folder=tmp_path)
+        again = small(neighbor_fraction=0.5).fit(images, graph=graph, run_folder=tmp_path)
+        assert_array_equal(model.coords_, again.coords_)
+        with pytest.raises(OtherRun):
+            small(neighbor_fraction=0.5).fit(images, graph=graph[::-1], run_folder=tmp_path)
+
     def test_an_augmentation_of_ones_own(self, images, tmp_path):
         seen = []
 
@@ -304,6 +349,7 @@ class TestSettings:
             ({"fit": "stretch"}, "fit must be 'crop', 'pad' or 'squash'"),
             ({"stem": "big"}, "stem must be one of auto"),
             ({"augment": "none"}, "augment must be one of contrastive"),
+            ({"neighbor_fraction": 2}, "neighbor_fraction must be 0 to 1, got 2"),
             ({"widht": 3}, "there is no setting 'widht'; there are stages, backbone,"),
         ],
         ids=str,

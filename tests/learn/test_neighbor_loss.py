@@ -58,6 +58,25 @@ def test_gradients(monkeypatch, negatives):
     assert gradcheck(lambda a, b: 3 * NeighborNCE(negatives, start_width=2.0)(a, b), (a, b))
 
 
+@pytest.mark.parametrize("dimensions", [2, 3])
+@pytest.mark.parametrize(("n", "negatives"), [(2, 1), (7, 4), (300, 256), (40, 100)])
+def test_the_compiled_loop_is_the_products(dimensions, n, negatives):
+    sides = [side.requires_grad_() for side in points(n, dimensions, seed=5, scale=3.0)]
+    exact = NeighborNCE(negatives, start_width=2.0)(*sides)
+    expected = torch.autograd.grad(exact, sides)
+    narrow = [side.detach().float().requires_grad_() for side in sides]
+    loss = NeighborNCE(negatives, start_width=2.0)(*narrow)
+    assert loss.item() == pytest.approx(exact.item(), rel=1e-5)
+    for ours, theirs in zip(torch.autograd.grad(3 * loss, narrow), expected, strict=True):
+        torch.testing.assert_close(ours.double(), 3 * theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_the_compiled_loop_takes_views_of_other_strides():
+    a, b = (side.float() for side in points(50, 4, seed=6))
+    whole = NeighborNCE(16)(a[:, ::2].contiguous(), b[:, ::2].contiguous())
+    assert NeighborNCE(16)(a[:, ::2], b[:, ::2]).item() == pytest.approx(whole.item(), rel=1e-6)
+
+
 def test_width_narrows_over_the_first_third_and_is_then_one():
     loss = NeighborNCE(8, start_width=9.0)
     widths = []

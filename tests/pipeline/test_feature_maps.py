@@ -11,11 +11,8 @@ from imagescape.collection.ingest import ingest
 from imagescape.collection.results import features, ids_of, map_coords, map_names
 from imagescape.collection.store import Collection
 from imagescape.errors import CheckpointError, InputError
-from imagescape.evaluate.neighbors import nearest_others
 from imagescape.learn import train
-from imagescape.learn.neighbormap import COMPONENTS, NeighborMap
-from imagescape.learn.placing import Components
-from imagescape.pipeline import feature_maps
+from imagescape.learn.neighbormap import NeighborMap
 from imagescape.pipeline.embedding import embed
 from imagescape.pipeline.feature_maps import map_features, place_new_features
 from imagescape.pipeline.maps import evaluate_map, map_new_images
@@ -116,18 +113,6 @@ def test_evaluate_finds_the_features_of_the_map(scape):
     map_features(scape, "M", features_name="phash64", **QUICK)
     card, _ = evaluate_map(scape, "M")
     assert 0 <= card.value("15-NN recall", "features in map") <= 1
-
-
-def test_graph_of_very_many_rows(scape, monkeypatch):
-    pytest.importorskip("faiss")
-    rng = np.random.default_rng(0)
-    rows = (rng.normal(0, 9, (30, 12)).repeat(100, axis=0) + rng.normal(0, 1, (3000, 12))).astype(np.float32)
-    rows[:20] = rows[0]  # twins: some will not find themselves
-    graph = feature_maps._graph(rows, NeighborMap(neighbors=10))
-    exact = nearest_others(Components.of(rows, COMPONENTS).project(rows), 10, device="cpu").indices
-    assert graph.shape == (3000, 10)
-    assert not (graph[20:] == np.arange(20, 3000)[:, None]).any()
-    assert (graph[:, :, None] == exact[:, None]).any(2)[20:].mean() > 0.9
 
 
 @pytest.mark.parametrize(

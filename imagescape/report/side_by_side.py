@@ -1,5 +1,6 @@
-"""A map after each stage of its training, side by side."""
+"""Maps of the same images side by side: after each stage of a training, or of several methods."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,51 +17,57 @@ from imagescape.report.page import INK, SOFT, short
 
 _PANEL_INCHES = 4.2
 _LEGEND_INCHES = 2.2
+_PANELS_A_ROW = 4
 
 
-def draw_stages(
-    stages: Sequence[np.ndarray],
+def draw_side_by_side(
+    maps: Sequence[np.ndarray],
     *,
     names: Sequence[str],
     values: Sequence[object] | np.ndarray | None = None,
     column: str = "",
     kind: Kind = "auto",
     title: str = "",
+    panels_a_row: int = _PANELS_A_ROW,
     seed: int = 0,
 ) -> Figure:
-    """Draw the same images after each stage, a panel each, coloured alike.
+    """Draw maps of the same images, a panel each, coloured alike.
 
     Args:
-        stages: Coordinates after each stage, (n, 2) each, of the same images in the same order.
+        maps: Coordinates, (n, 2) each, of the same images in the same order.
         names: What to write above each panel, of one line or several.
         values: A column to colour by, (n,), as for `draw_map`.
         column: What that column is called.
         kind: Whether it holds classes or a quantity, see `read_column`.
         title: Shown above.
+        panels_a_row: At most; more go into another row.
         seed: Decides which points lie on top.
 
     Raises:
-        InputError: no stages, or arrays that do not fit each other.
+        InputError: no maps, or arrays that do not fit each other.
     """
-    if not stages or len({np.shape(coords) for coords in stages}) > 1 or np.shape(stages[0])[1:] != (2,):
-        raise InputError(f"stages must be (n, 2) arrays of the same images, got {[np.shape(one) for one in stages]}")
-    count = len(stages[0])
-    if len(names) != len(stages) or (values is not None and len(values) != count):
+    if not maps or len({np.shape(coords) for coords in maps}) > 1 or np.shape(maps[0])[1:] != (2,):
+        raise InputError(f"maps must be (n, 2) arrays of the same images, got {[np.shape(one) for one in maps]}")
+    count = len(maps[0])
+    if len(names) != len(maps) or (values is not None and len(values) != count):
         given = f"{len(names)} names" + ("" if values is None else f" and {len(values)} values")
-        raise InputError(
-            f"{len(stages)} stages of {count} images need a name a stage and a value an image, got {given}"
-        )
+        raise InputError(f"{len(maps)} maps of {count} images need a name a map and a value an image, got {given}")
     data = None if values is None else read_column(values, kind)
     shown = shown_classes(data, "legend")
     colors, missing = point_colors(data, shown, count)
-    width = _PANEL_INCHES * len(stages) + (_LEGEND_INCHES if data is not None else 0)
-    figure = Figure(figsize=(width, _PANEL_INCHES + 1.0), facecolor="white", layout="constrained")
+    across = min(len(maps), panels_a_row)
+    down = math.ceil(len(maps) / across)
+    width = _PANEL_INCHES * across + (_LEGEND_INCHES if data is not None else 0)
+    figure = Figure(figsize=(width, (_PANEL_INCHES + 0.4) * down + 0.6), facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     order = np.random.default_rng(seed).permutation(count)
     order = np.concatenate([order[missing[order]], order[~missing[order]]])  # without a value: below
     size = float(np.clip(0.22 * (72 * _PANEL_INCHES) ** 2 / count, 0.8, 30))
-    panels = figure.subplots(1, len(stages), squeeze=False)[0]
-    for axes, coords, name in zip(panels, stages, names, strict=True):
+    panels = figure.subplots(down, across, squeeze=False).ravel().tolist()
+    for axes in panels[len(maps) :]:
+        axes.remove()
+    panels = panels[: len(maps)]
+    for axes, coords, name in zip(panels, maps, names, strict=True):
         axes.scatter(*coords[order].T, s=size, c=colors[order], alpha=0.7, linewidths=0, rasterized=True)
         axes.set_aspect("equal", adjustable="datalim")
         axes.set(xticks=[], yticks=[])
@@ -79,7 +86,7 @@ def draw_stages(
             text.set_parse_math(False)
     if isinstance(data, Quantity):
         scale = ScalarMappable(Normalize(data.low, data.high), COLORMAP)
-        bar = figure.colorbar(scale, ax=list(panels), shrink=0.7)
+        bar = figure.colorbar(scale, ax=panels, shrink=0.7)
         bar.set_label(short(column), parse_math=False)
     below = f"{count:,} images; every panel has a scale of its own"
     figure.supxlabel(below, x=0.01, ha="left", fontsize=8.5, color=SOFT)
