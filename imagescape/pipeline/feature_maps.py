@@ -94,8 +94,8 @@ def _fit_neighbors(
     scape: Collection, name: str, vectors: np.ndarray, settings: Mapping[str, Any], about: Mapping[str, Any]
 ) -> NeighborMap:
     model, run_folder = NeighborMap(**settings), scape.path / "runs" / name
-    graph = None
     with run_in(run_folder, {**about, "rows": len(vectors), "settings": asdict(model.recipe)}):
+        graph = None
         if len(vectors) > EXACT_ROWS:
             inputs, recipe = Components.of(vectors, COMPONENTS).project(vectors), model.recipe
             graph = approximate_graph(inputs, recipe.neighbors, metric=recipe.metric, seed=recipe.seed)

@@ -222,6 +222,12 @@ class TestFastHDBSCAN:
         theirs = density._by_sklearn(rows, 20, samples)
         assert adjusted_rand_score(ours[0], theirs[0]) > 0.97
 
+    @pytest.mark.parametrize("samples", [3, 5, 12])
+    def test_samples_are_counted_alike(self, samples):
+        rows = np.random.default_rng(0).normal(0, 1, (400, 2)).astype(np.float32)  # where one more makes other clusters
+        ours, theirs = density._by_fast_hdbscan(rows, 6, samples), density._by_sklearn(rows, 6, samples)
+        assert adjusted_rand_score(ours[0], theirs[0]) > 0.98
+
     def test_many_dimensions_by_a_graph(self):
         rows, truth = blobs([200, 150, 100], d=40, apart=30)
         labels, _ = density._by_fast_hdbscan(rows, 30, 5)
