@@ -182,7 +182,7 @@ def fit(
 
     Args:
         network: Maps a batch of views to projections (n, d). Parameters that do not require a
-            gradient stay as they are.
+            gradient stay as they are. If it has a method `at`, that is told of each step, as the loss is.
         pairs: Items and how two views of them are made.
         loss: `loss(a, b)` of both views' projections, a scalar; trained too when it is a module
             with parameters. Over several devices it is also given `candidates` and `first_row`. If it
@@ -235,8 +235,9 @@ def fit(
         for step in range(first_step, batches.total_steps):
             for group in optimizer.param_groups:
                 group["lr"] = schedule.rate_at(step, batches.steps_per_epoch)
-            if hasattr(loss, "at"):
-                loss.at(step / max(1, batches.total_steps - 1))
+            for part in (network, loss):
+                if hasattr(part, "at"):
+                    part.at(step / max(1, batches.total_steps - 1))
             total += _update(step_objective, optimizer, pairs, batches, schedule.clip_gradient, step, fabric)
             unlogged += 1
             if (step + 1) % log_steps == 0 or step + 1 == batches.total_steps:
