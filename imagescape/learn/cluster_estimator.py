@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 import torch
@@ -83,7 +83,8 @@ class ClusterRecipe:
         return max(1, min(self.neighbors, rows // (2 * self.k), rows - 1))
 
 
-Score = Callable[[Tensor, Tensor], Float[Tensor, " heads"]]
+# Loss of each head from logits (m, heads, k) and the two sides of the pairs of rows, (p,) each.
+Score = Callable[[Tensor, Tensor, Tensor], Float[Tensor, " heads"]]
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class Validation:
     Attributes:
         rows: Every row that is in a pair, once, (m, d).
         first, second: Which of them the pairs are of, (p,) each.
-        score: Loss of each head from the logits of both sides, (p, heads, k).
+        score: Loss of each head on the pairs.
     """
 
     rows: Tensor
@@ -115,7 +116,7 @@ class Validation:
         """Of each head the loss and how many clusters are in use."""
         logits = logits_of(readout(live), self.rows)
         anchors = logits[self.first.unique()].argmax(-1)
-        return self.score(logits[self.first], logits[self.second]), in_use(anchors, logits.shape[-1])
+        return self.score(logits, self.first, self.second), in_use(anchors, logits.shape[-1])
 
 
 @torch.no_grad()
@@ -195,11 +196,8 @@ class LearnedClusters(Parameters):
 
     def fit_predict(self, items: Any, y: object = None, **options: Any) -> Int[np.ndarray, " n"]:
         """`fit`, then the clusters of the same items."""
-        self.fit(items, y, **options)
-        return self.labels_
-
-    def fit(self, items: Any, y: object = None, **options: Any) -> Self:
-        raise NotImplementedError
+        labels: np.ndarray = cast(Any, self).fit(items, y, **options).labels_
+        return labels
 
     def predict(self, items: Any) -> Int[np.ndarray, " m"]:
         """Clusters of new items, int64, in the order given; errors as `predict_proba`."""

@@ -222,8 +222,8 @@ class Watched(nn.Module):
 
     def at(self, progress: float) -> None:
         """Passed on to the network, where it asks for it."""
-        if hasattr(self.live, "at"):
-            self.live.at(progress)
+        if (tell := getattr(self.live, "at", None)) is not None:
+            tell(progress)
 
     @torch.no_grad()
     def look(self, number: int) -> None:

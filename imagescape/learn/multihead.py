@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from lightning_fabric import Fabric
 from torch import Generator, Tensor
 
@@ -37,7 +38,7 @@ class MultiHeadRecipe(ClusterRecipe):
 
     Attributes:
         kmeans_heads: How many of the heads start from spherical k-means, each from a run of its own; None: all.
-        hidden: Width of the middle of a head; 0: prototypes alone.
+        hidden: Width of the middle of a network that each head has beside its prototypes; 0: none.
         temperature: Of the logits of students and teachers.
         beta: See `temi_loss`.
         teacher_momentum: How much of the teacher stays at each step; None: it remembers a twentieth of the run.
@@ -46,7 +47,7 @@ class MultiHeadRecipe(ClusterRecipe):
     heads: int = 16
     neighbors: int = 50
     kmeans_heads: int | None = None
-    hidden: int = 64
+    hidden: int = 0
     temperature: float = 0.1
     beta: float = 0.6
     teacher_momentum: float | None = None
@@ -119,6 +120,7 @@ class MultiHead(ClusterEstimator):
         )
 
 
-def _untold(a: Tensor, b: Tensor) -> Tensor:
+def _untold(logits: Float[Tensor, "m heads k"], first: Tensor, second: Tensor) -> Float[Tensor, " heads"]:
     """What heads are compared by: the shared information of clusters, as a loss."""
-    return -shared_information(a.argmax(-1), b.argmax(-1), a.shape[-1])
+    clusters = logits.argmax(-1)
+    return -shared_information(clusters[first], clusters[second], logits.shape[-1])

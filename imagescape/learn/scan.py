@@ -28,6 +28,7 @@ from imagescape.runtime import seed_for
 _log = logging.getLogger(__name__)
 
 _LARGEST_BATCH = 1024
+_STEPS = 300
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +37,7 @@ class ScanRecipe(ClusterRecipe):
 
     Attributes:
         entropy_weight: How much an even spread over the clusters is worth, lambda.
-        kmeans_heads: How many of the heads start from spherical k-means, each from a run of its own; None: half.
+        kmeans_heads: How many of the heads start from spherical k-means, each from a run of its own; None: all.
         selflabel: Whether the kept head then learns from what it is sure of.
         confidence: In self-labelling, rows teach whose probability is at least this; the surest rows teach anyway.
         selflabel_steps: Of the optimizer; None: as many as before it.
@@ -65,7 +66,7 @@ class ScanRecipe(ClusterRecipe):
     def schedule(self, rows: int) -> Schedule:
         batch = self.batch_size or batch_for(rows, _LARGEST_BATCH)
         return Schedule(
-            epochs=epochs_for(self.steps or 1000, rows, batch),
+            epochs=epochs_for(self.steps or _STEPS, rows, batch),
             batch_size=batch,
             learning_rate=self.learning_rate or 5.0,
             warmup_epochs=1,
@@ -76,7 +77,7 @@ class ScanRecipe(ClusterRecipe):
     def selflabel_schedule(self, rows: int) -> Schedule:
         batch = self.batch_size or batch_for(rows, _LARGEST_BATCH)
         return Schedule(
-            epochs=epochs_for(self.selflabel_steps or self.steps or 1000, rows, batch),
+            epochs=epochs_for(self.selflabel_steps or self.steps or _STEPS, rows, batch),
             batch_size=batch,
             learning_rate=1e-3,
             warmup_epochs=1,
@@ -108,7 +109,7 @@ class SCAN(ClusterEstimator):
     ) -> tuple[Watched, list[dict[str, Any]]]:
         recipe = self.recipe
         heads = self._heads(rows.shape[1], recipe.heads)
-        from_kmeans = recipe.heads // 2 if recipe.kmeans_heads is None else min(recipe.kmeans_heads, recipe.heads)
+        from_kmeans = recipe.heads if recipe.kmeans_heads is None else min(recipe.kmeans_heads, recipe.heads)
         for head, centroids in enumerate(kmeans_centroids(rows, recipe.k, from_kmeans, recipe.seed)):
             heads.start_from(head, torch.from_numpy(centroids))
         everything = torch.from_numpy(rows).to(fabric.device)
@@ -138,9 +139,9 @@ class SCAN(ClusterEstimator):
         return LinearHeads(in_features, self.recipe.k, heads, generator)
 
 
-def evenly_weighed(a: Float[Tensor, "p heads k"], b: Float[Tensor, "p heads k"]) -> Float[Tensor, " heads"]:
+def evenly_weighed(logits: Float[Tensor, "m heads k"], first: Tensor, second: Tensor) -> Float[Tensor, " heads"]:
     """What heads are compared by: SCAN's loss with an entropy weight of 1."""
-    return scan_loss(a, b, entropy_weight=1.0)
+    return scan_loss(logits[first], logits[second], entropy_weight=1.0)
 
 
 class PerturbedRows:

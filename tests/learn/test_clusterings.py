@@ -25,12 +25,12 @@ from imagescape.learn.cluster_rows import (
 )
 from imagescape.learn.estimator import NotFitted
 from imagescape.learn.multihead import MultiHead, MultiHeadRecipe
-from imagescape.learn.scan import SCAN, PerturbedRows
+from imagescape.learn.scan import SCAN, PerturbedRows, evenly_weighed
 
 pytest.importorskip("faiss")
 
-QUICK = {"device": "cpu", "random_state": 0, "steps": 60, "heads": 4}
-SELFLABEL = {"selflabel": True, "selflabel_steps": 40}
+QUICK = {"device": "cpu", "random_state": 0, "steps": 40, "heads": 4}
+SELFLABEL = {"selflabel": True, "selflabel_steps": 20}
 METHODS = {"multihead": (MultiHead, {}), "scan": (SCAN, {}), "selflabel": (SCAN, SELFLABEL)}
 
 
@@ -73,10 +73,8 @@ class TestQuality:
         assert fitted.alive_ == 8
 
     def test_finds_them_from_random_starts_too(self, data):
-        assert (
-            accuracy(data[1], MultiHead(8, kmeans_heads=0, **QUICK | {"heads": 8, "steps": 300}).fit_predict(data[0]))
-            > 0.9
-        )
+        model = MultiHead(8, kmeans_heads=0, **QUICK | {"heads": 8, "steps": 150})
+        assert accuracy(data[1], model.fit_predict(data[0])) > 0.9
 
     @pytest.mark.parametrize("k", [6, 10])
     def test_k_off_by_two_fills_every_cluster(self, method, data, k):
@@ -85,11 +83,13 @@ class TestQuality:
         assert model.probabilities_.shape == (600, k)
 
     def test_a_long_tail_keeps_its_clusters(self, method):
-        sizes = 50.0 ** -(np.arange(8) / 7)
-        features, labels = blobs(1500, sizes=sizes / sizes.sum())
+        sizes = 20.0 ** -(np.arange(8) / 7)
+        features, labels = blobs(1000, sizes=sizes / sizes.sum())
         model = method().fit(features)
         assert model.alive_ == 8
-        assert accuracy(labels, model.labels_) > 0.9
+        assert np.bincount(model.labels_, minlength=8).min() > 4
+        # Even clusters are worth something to every method here, so the largest classes may be parted: see the guide.
+        assert accuracy(labels, model.labels_) > 0.6
 
     def test_random_neighbours_do_not_teach(self, data):
         graph = np.random.default_rng(0).integers(600, size=(600, 20))
@@ -230,7 +230,7 @@ class TestDisk:
         class Stop(Exception):
             pass
 
-        for stop_after in (3, 50, 20):
+        for stop_after in (3, 30, 20):
             steps, update = [0], train._update
 
             def counted(*arguments, steps=steps, update=update, stop_after=stop_after):
@@ -263,7 +263,17 @@ class TestParts:
     def test_unit_rows(self):
         features = np.array([[2.0, 0.0], [4.0, 0.0], [3.0, 5.0], [3.0, -5.0], [3.0, 0.0]])
         found = UnitRows.of(features, 2).project(features)
-        assert_allclose(found, [[-1, 0], [1, 0], [0, 1], [0, -1], [0, 0]], atol=1e-6)
+        expected = np.array([[-1, 0], [1, 0], [0, 1], [0, -1], [0, 0]])
+        assert_allclose(found @ found.T, expected @ expected.T, atol=1e-6)  # but for a turn
+        many = np.random.default_rng(0).normal(size=(300, 200)) * np.r_[np.full(100, 9), np.full(100, 1e-3)]
+        unit = UnitRows.of(many, 2)
+        assert unit.width == 128
+        rows, centred = unit.project(many), many - many.mean(0)
+        assert_allclose(
+            rows @ rows[0],
+            (centred @ centred[0]) / np.linalg.norm(centred, axis=1) / np.linalg.norm(centred[0]),
+            atol=1e-4,
+        )
 
     def test_centroids_are_of_unit_length_and_lie_in_the_clusters(self, data):
         rows = UnitRows.of(data[0], 8).project(data[0])
@@ -283,11 +293,12 @@ class TestParts:
         assert in_use(torch.tensor([[0]] * 600 + [[1]] * 393 + [[2]] * 7), 3).tolist() == [3]
         assert in_use(torch.tensor([[0]] * 600 + [[1]] * 394 + [[2]] * 6), 3).tolist() == [2]
 
-    def test_validation_is_scan_s_loss_with_an_even_weight(self):
-        rows, graph = torch.randn(9, 4, generator=torch.Generator().manual_seed(0)), np.arange(9)[::-1, None].copy()
+    def test_validation_compares_heads_on_pairs_that_stay_the_same(self):
+        rows = torch.randn(9, 4, generator=torch.Generator().manual_seed(0))
+        graph = np.stack([np.arange(9)[::-1], np.roll(np.arange(9), 1)], axis=1)
         heads = LinearHeads(4, 3, 2)
-        losses, alive = Validation.of(rows, graph, np.array([2, 5]), seed=0)(heads)
-        expected = scan_loss(heads(rows[[2, 5]]), heads(rows[[6, 3]]), entropy_weight=1.0)
+        losses, alive = Validation.of(rows, graph, np.array([2, 5]), 0, evenly_weighed)(heads)
+        expected = scan_loss(heads(rows[[2, 2, 5, 5]]), heads(rows[[6, 1, 3, 4]]), entropy_weight=1.0)
         torch.testing.assert_close(losses, expected)
         assert alive.tolist() == [len(set(column)) for column in heads(rows[[2, 5]]).argmax(-1).T.tolist()]
 
@@ -297,7 +308,7 @@ class TestParts:
         assert set(learn) | set(judge) == set(range(2000))
         few = set_aside(500, 10, seed=0)
         assert (len(few[0]), len(few[1])) == (500, 500)
-        assert len(set_aside(100_000, 10, seed=0)[1]) == 4096
+        assert len(set_aside(300_000, 10, seed=0)[1]) == 2**14
 
     def test_batches_leave_several_steps_an_epoch(self):
         assert [batch_for(n, 1024) for n in (2, 63, 64, 700, 5000, 50_000)] == [2, 63, 32, 128, 1024, 1024]
