@@ -95,7 +95,8 @@ def temi_loss(
     """TEMI: the pointwise mutual information of a row's cluster and its neighbour's, as far as it can be told.
 
     -mean w log sum_c (s_c t_c)^beta / pi_c, in nats. With beta 1 and w 1, heads that are sure and right reach -H(pi),
-    which is -log k when the clusters are even. A beta below 1 asks for less certainty, and keeps clusters from emptying.
+    which is -log k when the clusters are even. A beta below 1 asks for less certainty and keeps clusters from
+    emptying.
 
     Args:
         student: Logits of one row of each pair; what learns.
