@@ -19,8 +19,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 if TYPE_CHECKING:
     from imagescape.collection.store import Collection
     from imagescape.learn.encoder import Encoder
+    from imagescape.learn.multihead import MultiHead
     from imagescape.learn.neighbormap import NeighborMap
     from imagescape.learn.recipe import Recipe, Stage
+    from imagescape.learn.scan import SCAN
+    from imagescape.learn.scan_images import ScanImages
     from imagescape.learn.simclr import SimCLR
     from imagescape.learn.tsimcne import TSimCNE
 
@@ -28,14 +31,30 @@ if TYPE_CHECKING:
 _HOMES = {
     "Collection": "imagescape.collection.store",
     "Encoder": "imagescape.learn.encoder",
+    "MultiHead": "imagescape.learn.multihead",
     "NeighborMap": "imagescape.learn.neighbormap",
     "Recipe": "imagescape.learn.recipe",
+    "SCAN": "imagescape.learn.scan",
+    "ScanImages": "imagescape.learn.scan_images",
     "SimCLR": "imagescape.learn.simclr",
     "Stage": "imagescape.learn.recipe",
     "TSimCNE": "imagescape.learn.tsimcne",
 }
 
-__all__ = ["Collection", "Encoder", "NeighborMap", "Recipe", "SimCLR", "Stage", "TSimCNE", "ingest", "open"]
+__all__ = [
+    "SCAN",
+    "Collection",
+    "Encoder",
+    "MultiHead",
+    "NeighborMap",
+    "Recipe",
+    "ScanImages",
+    "SimCLR",
+    "Stage",
+    "TSimCNE",
+    "ingest",
+    "open",
+]
 
 
 def __getattr__(name: str) -> Any:

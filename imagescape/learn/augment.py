@@ -84,7 +84,7 @@ class Contrastive:
     @torch.no_grad()
     def __call__(self, pixels: UInt8[Tensor, "n s s 3"], generator: Generator) -> Float[Tensor, "n 3 t t"]:
         """One random view of each image, normalised."""
-        draw = _Draw(len(pixels), generator)
+        draw = Draw(len(pixels), generator)
         images = _planes(pixels, _resample_dtype(pixels.device))
         if self.rotation_degrees:
             images = _rotate(images, draw.uniform(-self.rotation_degrees, self.rotation_degrees))
@@ -112,7 +112,7 @@ class Contrastive:
         mean, std = (_constant(values, images.device)[:, None, None] for values in (self.mean, self.std))
         return ((images / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
 
-    def _recolour(self, views: Float[Tensor, "n 3 t t"], draw: "_Draw") -> Float[Tensor, "n 3 t t"]:
+    def _recolour(self, views: Float[Tensor, "n 3 t t"], draw: "Draw") -> Float[Tensor, "n 3 t t"]:
         matrix, offset = self._colour_change(views.mean(dim=(2, 3)) / 255, draw)
         mean, std = (_constant(values, views.device)[:, None] for values in (self.mean, self.std))
         matrix, offset = matrix / (255 * std), (offset[..., None] - mean) / std
@@ -120,7 +120,7 @@ class Contrastive:
         return coloured.clamp_(-mean / std, (1 - mean) / std).view_as(views)
 
     def _colour_change(
-        self, mean_colour: Float[Tensor, "n 3"], draw: "_Draw"
+        self, mean_colour: Float[Tensor, "n 3"], draw: "Draw"
     ) -> tuple[Float[Tensor, "n 3 3"], Float[Tensor, "n 3"]]:
         """All colour changes of each image as colour -> matrix @ colour + offset, colours in [0, 1].
 
@@ -176,7 +176,7 @@ def _constant(values: tuple[Any, ...], device: torch.device) -> Tensor:
         return torch.tensor(values, device=device)
 
 
-class _Draw:
+class Draw:
     """Random numbers for n images, on the generator's device."""
 
     def __init__(self, n: int, generator: Generator) -> None:
@@ -203,7 +203,7 @@ def _planes(pixels: UInt8[Tensor, "n h w 3"], dtype: torch.dtype) -> Float[Tenso
 
 
 def _crop_boxes(
-    full_height: int, full_width: int, scale: tuple[float, float], ratio: tuple[float, float], draw: _Draw
+    full_height: int, full_width: int, scale: tuple[float, float], ratio: tuple[float, float], draw: Draw
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Top, left, height and width of a crop of each image, in pixels, as fractions allow.
 

@@ -1,6 +1,6 @@
 """Where positives come from: items of a collection as two aligned batches of views."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -117,6 +117,65 @@ class Augmented:
 def _moved(batch: Tensor, device: torch.device) -> Tensor:
     """The batch on the device; CUDA does not wait for the copy."""
     return batch.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else batch.to(device)
+
+
+class WeakStrong(Augmented):
+    """Each image as it is and strongly augmented: self-labelling's pairs.
+
+    Args:
+        pixels, device: As `Augmented`.
+        weak: Makes the view that labels are taken from; nothing of it is random.
+        strong: Makes the view that learns them.
+        items: Which images, (m,); all when None.
+    """
+
+    def __init__(
+        self,
+        pixels: np.ndarray,
+        weak: Callable[[Tensor], Tensor],
+        strong: Augment,
+        device: torch.device,
+        items: np.ndarray | None = None,
+    ) -> None:
+        super().__init__(pixels, strong, device)
+        self.weak, self._items = weak, np.arange(len(pixels)) if items is None else items
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def batch(self, index: np.ndarray, generator: Generator) -> tuple[Tensor, Tensor]:
+        pixels = self._gather(self._items[index])
+        return self.weak(pixels), self.augment(pixels, generator)
+
+
+class NeighborImages(Augmented):
+    """Views of an image and of one of its neighbours: SCAN's pairs.
+
+    Args:
+        pixels, augment, device: As `Augmented`.
+        graph: (n, k) rows of each image's neighbours.
+        items: Which images are drawn as the first of a pair, (m,); all when None. Any may be the second.
+    """
+
+    def __init__(
+        self,
+        pixels: np.ndarray,
+        graph: Int[np.ndarray, "n k"],
+        augment: Augment,
+        device: torch.device,
+        items: np.ndarray | None = None,
+    ) -> None:
+        super().__init__(pixels, augment, device)
+        self._graph, self._items = graph, np.arange(len(pixels)) if items is None else items
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def batch(self, index: np.ndarray, generator: Generator) -> tuple[Tensor, Tensor]:
+        rows = self._items[index]
+        drawn = torch.randint(self._graph.shape[1], (len(rows),), generator=generator, device=generator.device)
+        neighbors = self._graph[rows, drawn.cpu().numpy()]
+        return self.augment(self._gather(rows), generator), self.augment(self._gather(neighbors), generator)
 
 
 class CachedFeatures:

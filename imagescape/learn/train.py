@@ -182,7 +182,7 @@ def fit(
 
     Args:
         network: Maps a batch of views to projections (n, d). Parameters that do not require a
-            gradient stay as they are.
+            gradient stay as they are. If it has a method `at`, that is told of each step, as the loss is.
         pairs: Items and how two views of them are made.
         loss: `loss(a, b)` of both views' projections, a scalar; trained too when it is a module
             with parameters. Over several devices it is also given `candidates` and `first_row`. If it
@@ -220,6 +220,7 @@ def fit(
             model, moments = objective.state_dict(), optimizer.state_dict()
             record.save({"stage": stage, "step": steps, "model": model, "optimizer": moments})
 
+    told = [part.at for part in (cast(Any, network), loss) if hasattr(part, "at")]
     history: list[dict[str, Any]] = []
     log_steps = min(max(1, batches.steps_per_epoch // LOGS_PER_EPOCH), LOG_STEPS_AT_MOST)
     total, unlogged, began = torch.zeros((), device=fabric.device), 0, time.monotonic()
@@ -235,8 +236,8 @@ def fit(
         for step in range(first_step, batches.total_steps):
             for group in optimizer.param_groups:
                 group["lr"] = schedule.rate_at(step, batches.steps_per_epoch)
-            if hasattr(loss, "at"):
-                loss.at(step / max(1, batches.total_steps - 1))
+            for tell in told:
+                tell(step / max(1, batches.total_steps - 1))
             total += _update(step_objective, optimizer, pairs, batches, schedule.clip_gradient, step, fabric)
             unlogged += 1
             if (step + 1) % log_steps == 0 or step + 1 == batches.total_steps:

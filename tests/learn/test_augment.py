@@ -12,10 +12,10 @@ from torch.testing import assert_close
 from imagescape.errors import InputError
 from imagescape.learn.augment import (
     Contrastive,
+    Draw,
     _blur_matrix,
     _chroma_matrix,
     _crop_boxes,
-    _Draw,
     _resize_matrix,
     medical,
     photographs,
@@ -102,7 +102,7 @@ def test_resizing_keeps_a_constant_image_constant():
 
 @pytest.fixture(scope="module")
 def boxes():
-    return _crop_boxes(40, 60, (0.2, 1.0), (3 / 4, 4 / 3), _Draw(20_000, generator()))
+    return _crop_boxes(40, 60, (0.2, 1.0), (3 / 4, 4 / 3), Draw(20_000, generator()))
 
 
 class TestCropBoxes:
@@ -134,7 +134,7 @@ class TestCropBoxes:
         assert float((boxes[2] * boxes[3]).mean() / 2400) == pytest.approx(np.mean(areas), abs=0.01)
 
     def test_largest_crop_of_an_allowed_shape_when_nothing_fits(self):
-        top, left, height, width = _crop_boxes(10, 100, (1.0, 1.0), (1.0, 2.0), _Draw(5, generator()))
+        top, left, height, width = _crop_boxes(10, 100, (1.0, 1.0), (1.0, 2.0), Draw(5, generator()))
         assert_close(torch.stack([top, height, width], 1), torch.tensor([[0.0, 10.0, 20.0]]).expand(5, 3))
         assert left.min() >= 0
         assert left.max() <= 80
@@ -145,7 +145,7 @@ class TestColour:
 
     def change(self, mean_colour, **settings):
         augment = Contrastive(size_px=8, **({"grayscale_probability": 0} | settings))
-        return augment._colour_change(mean_colour, _Draw(len(mean_colour), generator()))
+        return augment._colour_change(mean_colour, Draw(len(mean_colour), generator()))
 
     def test_brightness_alone_scales(self):
         matrix, offset = self.change(torch.rand(50, 3), jitter=(0.4, 0, 0, 0), jitter_probability=1)

@@ -114,6 +114,19 @@ def test_accumulated_parts_weigh_as_one_step(fabric):
     assert [line["step"] for line in history] == [1, 2]
 
 
+def test_a_network_that_asks_is_told_where_training_is_before_each_step(fabric):
+    class Asking(nn.Linear):
+        def at(self, progress):
+            told.append((progress, self.weight.detach().clone()))
+
+    told, net = [], Asking(4, 2)
+    first = net.weight.detach().clone()
+    fit(net, Points(), LOSS, schedule(epochs=2), fabric=fabric)
+    assert [progress for progress, _ in told] == pytest.approx([step / 7 for step in range(8)])
+    assert_close(told[0][1], first)
+    assert not told[1][1].equal(first)
+
+
 def test_a_hook_after_each_epoch_changes_nothing_that_is_learned(fabric):
     hooked, plain, told = network(), network(), []
 
