@@ -5,7 +5,6 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -52,10 +51,6 @@ class Method:
     needs: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
     learns: bool = False
-
-    @property
-    def is_there(self) -> bool:
-        return find_spec(self.home.partition(":")[0]) is not None
 
     @property
     def estimator(self) -> Any:
@@ -258,9 +253,6 @@ def check_settings(method: str, settings: dict[str, Any]) -> None:
     if method not in METHODS:
         raise InputError(f"method must be one of {', '.join(METHODS)}, got '{method}'")
     way = METHODS[method]
-    if not way.is_there:
-        there = ", ".join(name for name, one in METHODS.items() if one.is_there)
-        raise InputError(f"--method {method} is not in this version of imagescape; there are {there}")
     if wrong := sorted(settings.keys() - {*way.settings, "seed"}):
         takes = ", ".join(f"--{one.replace('_', '-')}" for one in way.settings)
         raise InputError(f"--method {method} takes no --{wrong[0].replace('_', '-')}; it takes {takes}")

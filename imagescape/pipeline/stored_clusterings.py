@@ -87,7 +87,7 @@ def cluster_probabilities(
     if about is None or not folder.is_dir() or about["method"] not in METHODS:
         return None
     way = METHODS[about["method"]]
-    if not way.is_there or not hasattr(way.estimator, "predict_proba"):
+    if not hasattr(way.estimator, "predict_proba"):
         return None
     model = way.estimator.load(folder, **({"device": device} if way.learns else {}))
     rows = source.usable(about["metric"])
