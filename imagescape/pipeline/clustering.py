@@ -13,10 +13,10 @@ import pyarrow as pa
 from imagescape.cluster.choose import Choice, choose_k
 from imagescape.cluster.density import DensityClusterer
 from imagescape.cluster.estimator import Clusterer
+from imagescape.collection.clusterings import cluster_labels
 from imagescape.collection.results import (
     check_name,
     cluster_columns,
-    cluster_labels,
     cluster_names,
     columns_of,
     features,

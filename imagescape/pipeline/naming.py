@@ -13,11 +13,11 @@ from imagescape.cluster.naming import members_of
 from imagescape.cluster.propagation import propagate_to_clusters, propagate_to_rows
 from imagescape.cluster.prototypes import show_clusters
 from imagescape.cluster.tokens import TokenName, name_by_tokens
-from imagescape.collection.clusterings import cluster_labels, clustering_config, clustering_metric, names_column
+from imagescape.collection.clusterings import cluster_labels, clustering_config, names_column
 from imagescape.collection.results import feature_names, map_coords, map_names, user_columns
 from imagescape.collection.store import Collection
 from imagescape.collection.vectors import Vectors, ids_of_numbers
-from imagescape.errors import InputError
+from imagescape.errors import CheckpointError, InputError
 from imagescape.pipeline.names_record import Group, Naming, Proposal, checked_name, settled
 from imagescape.pipeline.word_naming import Words, propose_words
 
@@ -112,7 +112,11 @@ class _Rows:
 
     @classmethod
     def of(cls, scape: Collection, clusters: str) -> "_Rows":
-        labels = cluster_labels(scape, clusters)
+        labels, _ = cluster_labels(scape, clusters)
+        if not (labels >= 0).any():
+            raise InputError(
+                f"the clustering '{clusters}' of '{scape.path}' has no cluster: all of its images are noise"
+            )
         ids = scape.read(["image_id"])["image_id"].to_numpy().astype("U16")
         return cls(ids, labels, *members_of(labels))
 
@@ -201,7 +205,10 @@ class _Space:
     @classmethod
     def of(cls, scape: Collection, clusters: str, asked: str | None, rows: _Rows) -> "_Space | None":
         """In the features asked for, or in what the clustering was made from; None where nothing tells what that is."""
-        config = clustering_config(scape, clusters)
+        try:
+            config = clustering_config(scape, clusters)
+        except CheckpointError:  # a column of the user's own has no model
+            config = {}
         name, map_name = asked or config.get("features"), config.get("map")
         if name is None and map_name in map_names(scape):
             return cls._on_map(scape, map_name, rows)
@@ -217,7 +224,7 @@ class _Space:
         vectors = found.values()
         if vectors.dtype == np.uint8:  # of packed bits, whose squared distance is the number that differ
             vectors = np.unpackbits(vectors, axis=1).astype(np.float32)
-        elif clustering_metric(config) in (None, "cosine"):
+        elif config.get("clustering", {}).get("metric") in (None, "", "cosine"):
             vectors = vectors.astype(np.float32)
             vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         ids = ids_of_numbers(found.ids)

@@ -8,10 +8,10 @@ from numpy.testing import assert_array_equal
 from PIL import Image
 
 from imagescape.cluster.partition import KMeans
+from imagescape.collection.clusterings import cluster_labels
 from imagescape.collection.ingest import ingest
 from imagescape.collection.results import (
     cluster_columns,
-    cluster_labels,
     cluster_names,
     columns_of,
     features,
