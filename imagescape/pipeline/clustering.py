@@ -30,6 +30,7 @@ from imagescape.collection.store import Collection
 from imagescape.errors import CheckpointError, InputError
 from imagescape.features.extract import same_encoder
 from imagescape.model_folder import read_config
+from imagescape.pipeline.naming import name_clusters
 from imagescape.pipeline.runs import run_in
 from imagescape.runtime import track
 
@@ -241,6 +242,9 @@ def cluster_new(scape: Collection, name: str, *, device: str = "auto") -> int:
         columns[_column(name, "nearest")] = model.predict_nearest(vectors)
     columns[_column(name, "")] = labels
     scape.update(ids_of(scape)[rows], {column: values for column, values in columns.items() if column in there})
+    for named in (column.removeprefix("cluster_") for column in there):
+        if (scape.path / "runs" / named / "naming.json").exists():
+            name_clusters(scape, named, device=device)  # nothing new is asked; the new images get their names
     return int(rows.sum())
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -152,25 +153,23 @@ def _said(names: Mapping[str, str], rows: _Rows) -> tuple[dict[int, str], dict[s
 
 
 def _known_again(scape: Collection, clusters: str, rows: _Rows, *, forget: bool) -> Naming:
-    """The clusters of today with what is kept of those that hold the same images."""
+    """The clusters of today with what is kept of those that hold the same images, whatever number they have now."""
     kept = None if forget else Naming.load(_path(scape, clusters))
-    earlier = {group.id: group for group in kept.groups} if kept else {}
-    cluster_of: dict[str, int] = {}
-    if earlier:
-        known = np.array([one for group in earlier.values() for one in group.members], "U16")
-        here = np.isin(rows.ids, known)
-        cluster_of = dict(zip(rows.ids[here].tolist(), rows.labels[here].tolist(), strict=True))
+    cluster_of = dict(zip(rows.ids.tolist(), rows.labels.tolist(), strict=True)) if kept else {}
+    earlier: dict[int, Group] = {}
+    # Where two became one, it is known as the one that a person named, or the larger.
+    for group in sorted(kept.groups if kept else (), key=lambda group: (group.person is None, -group.size)):
+        today = Counter(cluster_of[one] for one in group.members if one in cluster_of)
+        if today and 2 * today.most_common(1)[0][1] > today.total():
+            earlier.setdefault(today.most_common(1)[0][0], group)
     groups = []
     for cluster, members in zip(rows.clusters.tolist(), rows.members, strict=True):
         before = earlier.get(cluster, Group(id=cluster, size=0))
-        still = [cluster_of[one] == cluster for one in before.members if one in cluster_of]
-        if 2 * sum(still) <= len(still):
-            before = Group(id=cluster, size=0)
-        else:
-            del earlier[cluster]
         few = tuple(np.sort(rows.ids[members])[:_KNOWN_AGAIN].tolist())
-        groups.append(replace(before, size=len(members), members=few))
-    if lost := [f"{group.id} '{group.person}'" for group in earlier.values() if group.person]:
+        groups.append(replace(before, id=cluster, size=len(members), members=few))
+    found = {id(earlier[cluster]) for cluster in earlier.keys() & set(rows.clusters.tolist())}
+    lost = [f"{one.id} '{one.person}'" for one in (kept.groups if kept else ()) if one.person and id(one) not in found]
+    if lost:
         _log.warning(
             "the clusters of '%s' are not those that persons named; these names are given up: %s",
             *(clusters, ", ".join(lost)),

@@ -24,6 +24,7 @@ from imagescape.errors import CheckpointError, InputError
 from imagescape.pipeline.clustering import cluster, cluster_new
 from imagescape.pipeline.embedding import embed
 from imagescape.pipeline.feature_maps import map_features
+from imagescape.pipeline.naming import name_clusters
 from imagescape.show.clusters import plot_dendrogram
 from tests.cluster.blobs import same_partition
 
@@ -261,6 +262,29 @@ def test_the_dendrogram_is_drawn_of_any_cut(scape, tmp_path):
     cluster(scape, "K", method="kmeans", features_name="v", k=3)
     with pytest.raises(InputError, match="'K' is no hierarchy"):
         plot_dendrogram(scape, "K", tmp_path / "k.png")
+
+
+class TestNamesOfClusters:
+    def test_images_added_since_get_the_name_of_their_cluster(self, scape):
+        cluster(scape, "C", method="kmeans", features_name="v", k=3)
+        name_clusters(scape, "C", names={"0": "bright", "2": "round"})
+        grown = add_images(scape)
+        assert cluster_new(grown, "C") == 6
+        labels, known = cluster_labels(grown, "C")
+        names = grown.read(["cluster_C_name"])["cluster_C_name"].to_pylist()
+        assert [{0: "bright", 2: "round"}.get(label) for label in labels[known]] == [
+            name for name, here in zip(names, known, strict=True) if here
+        ]
+
+    def test_what_a_person_said_outlives_a_run(self, scape):
+        settings = {"method": "multihead", "features_name": "v", "k": 3, "heads": 2, "device": "cpu"}
+        cluster(scape, "L", **settings)
+        name_clusters(scape, "L", names={"0": "bright"})
+        before = set(np.flatnonzero(cluster_labels(scape, "L")[0] == 0).tolist())
+        cluster(scape, "L", overwrite=True, seed=1, **settings)
+        naming = name_clusters(scape, "L")
+        (named,) = [group for group in naming.groups if group.name == "bright"]
+        assert set(np.flatnonzero(cluster_labels(scape, "L")[0] == named.id).tolist()) == before
 
 
 class TestNames:

@@ -432,8 +432,18 @@ class TestClusteringsThatChange:
         name_clusters(scape, "C", names={"0": "red", "1": "green"}, metadata=["folder"])
         self.renumbered(scape, lambda labels: np.where(labels == 0, 1, np.where(labels == 1, 0, labels)))
         done = name_clusters(scape, "C")
-        assert names(done) == {0: None, 1: None, 2: "ocean pictures", 7: None}
-        assert "these names are given up: 0 'red', 1 'green'" in caplog.text
+        assert names(done) == {0: "green", 1: "red", 2: "ocean pictures", 7: None}
+        assert not caplog.text
+        self.renumbered(scape, lambda labels: np.where(labels < 0, labels, np.arange(len(labels)) % 5))
+        done = name_clusters(scape, "C")
+        assert not {"red", "green"} & set(names(done).values())
+        assert "these names are given up: 0 'green', 1 'red'" in caplog.text
+
+    def test_two_that_became_one_are_called_as_the_one_that_has_a_name(self, scape, caplog):
+        name_clusters(scape, "C", names={"1": "green"})
+        self.renumbered(scape, lambda labels: np.where(labels == 1, 0, labels))
+        assert names(name_clusters(scape, "C"))[0] == "green"
+        assert not caplog.text
 
     def test_more_images_change_nothing(self, scape, caplog):
         name_clusters(scape, "C", names={"0": "red"})
