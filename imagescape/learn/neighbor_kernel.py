@@ -46,7 +46,8 @@ def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(min(_PARTS, worker_count()), thread_name_prefix="neighbours")
 
 
-os.register_at_fork(after_in_child=_threads.cache_clear)  # threads do not come along
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_threads.cache_clear)  # threads do not come along
 
 
 @functools.cache
