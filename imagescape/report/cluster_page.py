@@ -12,6 +12,10 @@ from imagescape.report.markup import filled, picture_address, text, write_page
 
 _SIDE_PX = 152  # longest side of a picture in the page: twice what is shown, for fine screens
 _PROTOTYPE_PX = 224
+_ABOUT = (
+    "The prototype is the most typical of the images that are surest to belong to the cluster. Those farthest from the "
+    "centre show what else came into it. Point at a picture to read where it is."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +106,8 @@ def write_cluster_page(
     """
     body = f'<section id="glance"><h2>At a glance</h2>{_facts(facts)}{_notes(notes)}</section>'
     body += "".join(_panel(one) for one in panels)
-    body += f'<section id="clusters"><h2>The clusters</h2>{_index(cards)}{"".join(map(_card, cards))}</section>'
+    articles = _index(cards) + "".join(_card(one) for one in cards)
+    body += f'<section id="clusters"><h2>The clusters</h2><p>{text(_ABOUT)}</p>{articles}</section>'
     sections = [("glance", "At a glance"), *((one.key, one.title) for one in panels), ("clusters", "The clusters")]
     links = "".join(f'<a href="#{text(key)}">{text(name)}</a>' for key, name in sections)
     parts = {"title": text(title), "about": text(about), "links": links, "body": body}

@@ -115,7 +115,7 @@ def draw_matrix(
     values = np.asarray(values, np.float64)
     if values.shape != (len(rows), len(columns)) or not values.size:
         raise InputError(f"a matrix of {len(rows)} clusters and {len(columns)} classes is needed, got {values.shape}")
-    size = [min(9.5, max(3.0, 0.42 * count)) for count in (len(columns), len(rows))]
+    size = [min(8.5, max(3.0, 0.36 * count)) for count in (len(columns), len(rows))]
     figure = Figure(figsize=(size[0] + 3.2, size[1] + 2.0), facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -165,8 +165,11 @@ def draw_cuts(cuts: Sequence[Cut], *, title: str = "") -> Figure:
     FigureCanvasAgg(figure)
     panels = list(figure.subplots(1, count, squeeze=False)[0])
     sizes = panels.pop(0)
-    _draw_violin(sizes, [cut.sizes for cut in cuts], [cut.name for cut in cuts])
-    sizes.set_yscale("log")
+    # Of logarithms: a violin of the sizes themselves would be bent by a logarithmic axis.
+    _draw_violin(sizes, [np.log10(cut.sizes) for cut in cuts], [cut.name for cut in cuts])
+    low, high = sizes.get_ylim()
+    ticks = [tick for tick in _round_numbers(10**high) if low <= np.log10(tick) <= high]
+    sizes.set_yticks(np.log10(ticks), [f"{tick:,}" for tick in ticks])
     sizes.set(xlabel="cut", ylabel="images in a cluster")
     _head(sizes, "sizes", "bar: median")
     if len(agreements) == len(cuts):
@@ -195,12 +198,24 @@ def _draw_agreement(axes: Axes, cuts: Sequence[Cut], agreements: Sequence[Agreem
 
 def _draw_widths(axes: Axes, cuts: Sequence[Cut]) -> None:
     for cut, color in zip(cuts, category_colors(len(cuts)), strict=True):
+        assert cut.diameters is not None
         axes.scatter(cut.sizes, cut.diameters, s=14, color=color, alpha=0.6, lw=0, label=cut.name)
     axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    ticks = [tick for tick in _round_numbers(high) if low <= tick <= high]
+    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    axes.minorticks_off()
     axes.set(xlabel="images in a cluster", ylabel="its diameter")
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False, fontsize=8, labelcolor=INK, title="cut", title_fontsize=8)
     _head(axes, "size and diameter", "")
+
+
+def _round_numbers(high: float) -> list[int]:
+    """1, 2, 5, 10, 20, … up to `high`, or only 1, 10, 100, … where they would be many."""
+    digits = range(int(np.log10(max(high, 1))) + 1)
+    steps = (1, 2, 5) if len(digits) <= 3 else (1,)
+    return [step * 10**digit for digit in digits for step in steps]
 
 
 def _checked(values: np.ndarray, names: Sequence[str]) -> np.ndarray:
@@ -246,7 +261,7 @@ def _draw_violin(axes: Axes, groups: Sequence[np.ndarray], names: Sequence[str])
     for place, values in enumerate(groups, 1):
         if len(values) > 2 and np.ptp(values) > 0:
             drawn = axes.violinplot([values], [place], widths=0.8, showextrema=False)
-            for body in drawn["bodies"]:
+            for body in drawn["bodies"]:  # type: ignore[attr-defined]
                 body.set(facecolor=_BAR, edgecolor="none", alpha=0.22)
         spread = np.random.default_rng(0).uniform(-0.12, 0.12, len(values))
         axes.plot(place + spread, values, "o", ms=2.6, color=_BAR, alpha=0.5, mew=0)

@@ -3,6 +3,7 @@
 import io
 import re
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -118,7 +119,7 @@ _PANELS = {
     ),
     "diameters": (
         "Diameters",
-        "How far apart the images of a cluster lie, in units of what was clustered. A wide cluster holds unlike images.",
+        "How far apart the images of a cluster lie, in units of what was clustered. Wide ones hold unlike images.",
     ),
     "confusion": (
         "Clusters and classes",
@@ -131,7 +132,8 @@ _PANELS = {
     ),
     "cuts": (
         "Across the cuts",
-        "The same images in coarser and finer clusters. Homogeneity: every cluster holds one class. Completeness: every "
+        "The same images in coarser and finer clusters. "
+        "Homogeneity: every cluster holds one class. Completeness: every "
         "class is in one cluster. V is their harmonic mean.",
     ),
 }
@@ -146,10 +148,8 @@ class _Clustering:
         self.partition: Partition = partition_of(self.labels[self.is_in])
         self.clusters = self.partition.clusters
         self.config: dict[str, Any] = {}
-        try:
+        with suppress(CheckpointError):  # `measured.missing` says so
             self.config = clustering_config(scape, name)
-        except CheckpointError:
-            pass  # `measured.missing` says so
 
     @cached_property
     def source(self) -> Source | None:
@@ -204,6 +204,22 @@ def _origin(shown: _Clustering) -> str:
     return " of ".join(filter(None, (method, of))) or "it has no model that says how they were made"
 
 
+_FACTS = {
+    "acc": ("accuracy", "of the images are in the cluster that stands for their class, one cluster a class"),
+    "majority_acc": ("majority accuracy", "of the images are of the commonest class of their cluster"),
+    "nmi": ("NMI, also called V", "what clusters and classes tell of each other; 1 at best"),
+    "ari": ("adjusted Rand index", "pairs of images rightly together or apart; 0 by chance, 1 at best"),
+    "homogeneity": ("homogeneity", "1 where every cluster holds one class"),
+    "completeness": ("completeness", "1 where every class is in one cluster"),
+    "cluster_purity_at_5": ("neighbours together", "of an image's 5 nearest are in its cluster, on average"),
+    "diameter_mean": ("mean diameter", "of the clusters, in units of what was clustered"),
+    "sn1_mean": (
+        "mean SN1",
+        "diameter over the way from the centre to the nearest image of another cluster; lower is better",
+    ),
+}
+
+
 def _facts(shown: _Clustering) -> list[Fact]:
     partition, sizes, scalars = shown.partition, shown.partition.sizes, shown.measured.scalars()
     facts = [
@@ -214,24 +230,14 @@ def _facts(shown: _Clustering) -> list[Fact]:
     if len(sizes):
         largest = f"{sizes.max() / partition.n:.1%} of the images; the smallest has {sizes.min():,}"
         facts.append(Fact("largest cluster", f"{sizes.max():,}", largest))
-        facts.append(Fact("effective k", f"{partition.effective_k:.1f}", "so many equal clusters were as various"))
-    of_classes = {
-        "acc": "of the images are in the cluster that stands for their class",
-        "majority_acc": "of the images are of the commonest class of their cluster",
-        "nmi": "of 1: what clusters and classes tell of each other; also called V",
-        "ari": "pairs of images kept together or apart; 0 by chance, 1 at best",
-        "homogeneity": "1 where every cluster holds one class",
-        "completeness": "1 where every class is in one cluster",
-    }
-    others = {
-        "cluster_purity_at_5": "of an image's 5 nearest are in its cluster",
-        "diameter_mean": "mean diameter of the clusters",
-        "sn1_mean": "diameter over separation, mean; lower is better",
-    }
-    for name, about in (of_classes | others).items():
+        facts.append(
+            Fact("effective k", f"{partition.effective_k:.1f}", "so many clusters of one size would be as various")
+        )
+    for name, (called, about) in _FACTS.items():
         value = scalars.get(name)
         if value is not None and np.isfinite(value):
-            facts.append(Fact(name.removesuffix("_mean").replace("_", " "), f"{value:.3g}", about))
+            is_share = name in ("acc", "majority_acc", "cluster_purity_at_5")
+            facts.append(Fact(called, f"{value:.1%}" if is_share else f"{value:.3g}", about))
     return facts
 
 
@@ -378,6 +384,8 @@ def _cuts(shown: _Clustering, label: str | None, quantile: float, device: str) -
     parts = [one[1] for one in found if one]
     truth = None if label is None else classes(shown.scape, label)
     cuts, summaries, clusters = [], [], []
+    if len(parts) < 2:  # nothing to hold beside each other
+        return [], {}
     with track("cuts", len(parts)) as progress:
         for part in parts:
             labels, is_in = clustering_labels(shown.scape, f"{shown.name}_{part}")
