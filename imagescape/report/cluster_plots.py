@@ -125,18 +125,23 @@ def draw_matrix(
     bar.ax.tick_params(labelsize=8, labelcolor=SOFT)
     if len(rows) <= _MOST_NAMED:
         axes.set_yticks(range(len(rows)), [short(name) for name in rows], parse_math=False)
+    else:  # a place is not a name
+        axes.set_yticks([])
     if len(columns) <= _MOST_NAMED:
         axes.set_xticks(
             range(len(columns)), [short(name) for name in columns], rotation=45, ha="right", rotation_mode="anchor",
             parse_math=False,
         )  # fmt: skip
+    else:
+        axes.set_xticks([])
     if max(values.shape) <= _MOST_WRITTEN:
         for (row, column), value in np.ndenumerate(values):
             if value >= 0.005:
                 color = "white" if value > 0.6 else INK
                 axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7, color=color)
-    axes.set_xlabel(label or "class", fontsize=9, color=INK, parse_math=False)
-    axes.set_ylabel("cluster", fontsize=9, color=INK)
+    counted = f"{len(columns)} of {label or 'class'}" if len(columns) > _MOST_NAMED else label or "class"
+    axes.set_xlabel(counted, fontsize=9, color=INK, parse_math=False)
+    axes.set_ylabel(f"{len(rows)} clusters" if len(rows) > _MOST_NAMED else "cluster", fontsize=9, color=INK)
     axes.tick_params(labelsize=8, color=_RULE, labelcolor=INK)
     for spine in axes.spines.values():
         spine.set_color(_RULE)

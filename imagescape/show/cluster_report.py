@@ -95,6 +95,9 @@ def write_cluster_report(
     cuts, cut_tables = _cuts(shown, label, diameter_quantile, device)
     figures, notes = _figures(shown, cuts, map_name, seed)
     examples = _examples(shown, pictures or (4 if len(shown.clusters) > _MANY_CLUSTERS else 10), seed)
+    cards = _cards(shown, examples)
+    if not any(one.data for card in cards for row in card.rows for one in row.pictures):
+        notes.append("no pictures: the images have no thumbnails")
     page = write_cluster_page(
         path,
         title=title if title is not None else f"{scape.path.stem}: the clusters '{name}'",
@@ -102,7 +105,7 @@ def write_cluster_report(
         facts=_facts(shown),
         notes=[*measured.notes(), *notes],
         panels=[Panel(key, *_PANELS[key], _png(figure)) for key, figure in figures.items()],
-        cards=_cards(shown, examples),
+        cards=cards,
     )
     if files is None:
         return Report(page, ())
@@ -249,6 +252,8 @@ def _figures(
     if not len(shown.clusters):
         return figures, ["there is no cluster to draw"]
     on_map, notes = _map_figure(shown, map_name, seed)
+    if not shown.given_names:
+        notes.append("the clusters have numbers only; `imagescape name` gives them names")
     if on_map is not None:
         figures["map"] = on_map
     figures["sizes"] = draw_sizes(shown.partition.sizes, shown.words_of(shown.clusters))
@@ -288,7 +293,18 @@ def _map_figure(shown: _Clustering, map_name: str | None, seed: int) -> tuple[Fi
     called = shown.words if shown.given_names else {one: one for one in shown.clusters.tolist()}
     values = [called.get(one) for one in shown.labels[rows].tolist()]
     column, title = f"cluster_{shown.name}", f"the map '{used}'"
-    return draw_map(coords[rows], values=values, column=column, kind="categorical", title=title, seed=seed), []
+    # Very many bare numbers around the map would hide it, and say nothing.
+    is_crowded = not shown.given_names and len(shown.clusters) > _MANY_CLUSTERS
+    figure = draw_map(
+        coords[rows],
+        values=values,
+        column=column,
+        kind="categorical",
+        naming="none" if is_crowded else "auto",
+        title=title,
+        seed=seed,
+    )
+    return figure, []
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,8 +346,8 @@ def _examples(shown: _Clustering, count: int, seed: int) -> _Examples:
 _TITLES = {
     "prototype": "prototype",
     "nearest": "nearest to the centre",
-    "representative": "at random",
     "farthest": "farthest from the centre",
+    "representative": "at random",
 }
 
 
