@@ -107,3 +107,30 @@ def test_a_condition(run, scape):
 def test_mistakes_are_one_line(fails, scape, arguments, message):
     assert message in fails("cluster", scape, *arguments)
     assert cluster_columns(Collection.open(scape), "C") == []
+
+
+class TestReport:
+    def test_a_page_and_its_files(self, run, scape, tmp_path):
+        assert run("cluster", scape, "--method", "kmeans", "--features", "v", "--k", 3, "--name", "C")[0] == 0
+        page, folder = tmp_path / "r.html", tmp_path / "files"
+        code, out, _ = run("report", scape, "--clusters", "C", "--label", "group", "-o", page, "--files", folder)
+        assert code == 0
+        assert out.splitlines()[0] == str(page)
+        assert set(out.splitlines()[1:]) == {str(one) for one in folder.iterdir()}
+        assert "the clusters &#x27;C&#x27;" in page.read_text(encoding="utf-8")
+        done = json.loads(run("report", scape, "--clusters", "C", "-o", page, "--json")[1])
+        assert done == {"page": str(page), "files": []}
+
+    def test_the_same_twice(self, run, scape, tmp_path):
+        run("cluster", scape, "--method", "kmeans", "--features", "v", "--k", 3, "--name", "C")
+        for name in ("a", "b"):
+            run("report", scape, "--clusters", "C", "-o", tmp_path / f"{name}.html", "--seed", 3)
+        assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
+
+    def test_mistakes(self, run, scape, tmp_path):
+        code, out, err = run("report", scape, "--clusters", "C", "-o", tmp_path / "r.png")
+        assert (code, out) == (2, "")
+        assert "FILE.html" in err
+        code, _, err = run("report", scape, "--clusters", "C", "-o", tmp_path / "r.html")
+        assert code == 2
+        assert "no clustering is called 'C'" in err

@@ -17,6 +17,7 @@ from imagescape.cli.clusters import cluster
 from imagescape.cli.learning import demo, map_command, run, train
 from imagescape.cli.looking import evaluate, plot
 from imagescape.cli.naming import export_names, import_names, name_command
+from imagescape.cli.reporting import report
 from imagescape.cli.similar import attack, convert, embed, experiment, neighbors, search
 from imagescape.cli.table import export, info, ingest
 from imagescape.errors import ImagescapeError, Interrupted
@@ -55,7 +56,7 @@ def main_options(
 # In the order of work, which is the order of `--help`.
 for verb in (
     demo, run, ingest, info, train, map_command, embed, neighbors, cluster, name_command, export_names, import_names,
-    search, attack, experiment, convert, evaluate, plot, export,
+    search, attack, experiment, convert, evaluate, report, plot, export,
 ):  # fmt: skip
     app.command(verb.__name__.removesuffix("_command").replace("_", "-"))(verb)
 

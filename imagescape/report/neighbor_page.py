@@ -6,26 +6,19 @@ queries into incorrect, correct and matching nothing. All is plain HTML that sho
 only adds the filters. The page's security policy forbids it to load anything, and names reach it as text only.
 """
 
-import base64
-import hashlib
-import html
-import io
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from imagescape.errors import InputError
 from imagescape.evaluate.retrieval import NOTHING, ranks_of_truth
+from imagescape.report.markup import filled, picture_address, text, write_page
 
 Pictures = Callable[[int], bytes | None]
 
 _SIDE_PX = 144  # longest side of a picture in the page, shown at up to 112
-_QUALITY = 75
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +159,7 @@ def write_neighbor_page(
             body += f'<section id="{name}"><h2>{heading} <span>{len(members):,}</span></h2>{articles}</section>'
             links += f'<a href="#{name}">{heading} <span>{len(members):,}</span></a>'
     families = sorted({case.family for case in cases})
-    options = "".join(f"<option>{_text(family)}</option>" for family in families)
+    options = "".join(f"<option>{text(family)}</option>" for family in families)
     select = f'<label id="filter" hidden>Family <select><option value="">all</option>{options}</select></label>'
     controls = f'<nav aria-label="Outcomes">{links}</nav>{select}<output for="filter" aria-live="polite"></output>'
     return _write(path, title, about, controls, body)
@@ -187,32 +180,17 @@ class _Pictured:
         key = source, number
         if key not in self._made:
             data = self._sources[source](number)
-            self._made[key] = None if data is None else _address(data, f"{source} {number}")
+            self._made[key] = None if data is None else picture_address(data, f"{source} {number}", _SIDE_PX)
         address = self._made[key]
         if address is None:
             return '<span class="none">no picture</span>'
-        return f'<img src="{address}" alt="{_text(words)}" loading="lazy" decoding="async">'
-
-
-def _address(data: bytes, of: str) -> str:
-    try:
-        with Image.open(io.BytesIO(data)) as opened:
-            kind = opened.format
-            image = opened.convert("RGBA" if "A" in opened.getbands() or "transparency" in opened.info else "RGB")
-    except (OSError, ValueError) as error:
-        raise InputError(f"the picture of {of} cannot be decoded ({error}); leave it out") from error
-    if kind != "WEBP" or max(image.size) > _SIDE_PX:
-        image.thumbnail((_SIDE_PX, _SIDE_PX), Image.Resampling.LANCZOS)
-        out = io.BytesIO()
-        image.save(out, "WEBP", quality=_QUALITY)
-        data = out.getvalue()
-    return f"data:image/webp;base64,{base64.b64encode(data).decode()}"
+        return f'<img src="{address}" alt="{text(words)}" loading="lazy" decoding="async">'
 
 
 def _article(shown: _Pictured, answer: Answer, *, heading: str, case: Case | None = None) -> str:
     """One query: its picture, its original where that is known, and its results."""
     about = case.kind if case else answer.name
-    verdict = f"<p>{_text(_verdict(case))}</p>" if case else ""
+    verdict = f"<p>{text(_verdict(case))}</p>" if case else ""
     figures = _figure("query", shown.image("query", answer.query, f"query: {about}"), "query", answer.name)
     if case and case.truth:
         distance = "original" + (f": {_number(case.truth.distance)}" if np.isfinite(case.truth.distance) else "")
@@ -222,9 +200,9 @@ def _article(shown: _Pictured, answer: Answer, *, heading: str, case: Case | Non
         for place, one in enumerate(answer.neighbors, 1)
     )
     results = f'<ol aria-label="results, nearest first">{results}</ol>' if results else "<p>nothing found</p>"
-    family = f' data-family="{_text(case.family)}"' if case else ""
-    label = f"<small>{_text(case.family)}</small>" if case and case.family != case.kind else ""
-    head = f"<header><{heading}>{_text(about)}</{heading}>{label}{verdict}</header>"
+    family = f' data-family="{text(case.family)}"' if case else ""
+    label = f"<small>{text(case.family)}</small>" if case and case.family != case.kind else ""
+    head = f"<header><{heading}>{text(about)}</{heading}>{label}{verdict}</header>"
     return f"<article{family}>{head}<div><div>{figures}</div>{results}</div></article>"
 
 
@@ -246,7 +224,7 @@ def _result(shown: _Pictured, place: int, one: Neighbor, *, is_truth: bool) -> s
 
 def _figure(kind: str, image: str, words: str, name: str) -> str:
     last = name.rstrip("/").rpartition("/")[2] or name  # of a path, what tells it from its neighbours
-    caption = f'<b>{_text(words)}</b><bdi title="{_text(name)}">{_text(last)}</bdi>'
+    caption = f'<b>{text(words)}</b><bdi title="{text(name)}">{text(last)}</bdi>'
     return f'<figure class="{kind}">{image}<figcaption>{caption}</figcaption></figure>'
 
 
@@ -254,30 +232,6 @@ def _number(distance: float) -> str:
     return "< 0.0001" if 0 < distance < 1e-4 else f"{distance:.4g}"
 
 
-def _text(value: str) -> str:
-    """Text that can be no markup, also inside an attribute; what no file may hold is written as an escape."""
-    return html.escape(value.encode("utf-8", "backslashreplace").decode())
-
-
 def _write(path: str | Path, title: str, about: str, controls: str, body: str) -> Path:
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise InputError(f"cannot write {path}: the folder {path.parent} does not exist")
-    path.write_text(_page(title, about, controls, body), encoding="utf-8")
-    return path
-
-
-def _page(title: str, about: str, controls: str, body: str) -> str:
-    web = files("imagescape.report") / "web"
-    script = (web / "neighbors.js").read_text(encoding="utf-8")
-    parts = {
-        "title": _text(title),
-        "about": _text(about),
-        "controls": controls,
-        "body": body,
-        "style": (web / "neighbors.css").read_text(encoding="utf-8"),
-        "script": script,
-        "script_hash": f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
-    }
-    template = (web / "neighbors.html").read_text(encoding="utf-8")
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], template)
+    parts = {"title": text(title), "about": text(about), "controls": controls, "body": body}
+    return write_page(path, filled("neighbors", parts, script="neighbors.js"))
