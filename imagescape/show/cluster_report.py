@@ -16,6 +16,7 @@ from pyarrow import csv, parquet
 
 from imagescape.cluster.exemplars import extremes, prototypes, representatives
 from imagescape.cluster.geometry import cluster_geometry
+from imagescape.collection.clusterings import cluster_labels, clustering_config
 from imagescape.collection.results import (
     can_be_drawn,
     classes,
@@ -30,7 +31,7 @@ from imagescape.evaluate.clusterings import Partition, partition_of, score_clust
 from imagescape.pipeline.cluster_figures import EvaluatedClustering
 from imagescape.pipeline.cluster_scores import evaluate_clusterings
 from imagescape.pipeline.clustering import Source
-from imagescape.pipeline.stored_clusterings import clustered_source, clustering_config, clustering_labels
+from imagescape.pipeline.stored_clusterings import clustered_source
 from imagescape.report.cluster_page import Card, Fact, Panel, Picture, Row, write_cluster_page
 from imagescape.report.cluster_plots import Cut, draw_cuts, draw_diameters, draw_matrix, draw_sizes
 from imagescape.report.map_plot import draw_map, save_figure
@@ -147,7 +148,7 @@ class _Clustering:
 
     def __init__(self, scape: Collection, name: str, measured: EvaluatedClustering) -> None:
         self.scape, self.name, self.measured = scape, name, measured
-        self.labels, self.is_in = clustering_labels(scape, name)
+        self.labels, self.is_in = cluster_labels(scape, name)
         self.partition: Partition = partition_of(self.labels[self.is_in])
         self.clusters = self.partition.clusters
         self.config: dict[str, Any] = {}
@@ -404,7 +405,7 @@ def _cuts(shown: _Clustering, label: str | None, quantile: float, device: str) -
         return [], {}
     with track("cuts", len(parts)) as progress:
         for part in parts:
-            labels, is_in = clustering_labels(shown.scape, f"{shown.name}_{part}")
+            labels, is_in = cluster_labels(shown.scape, f"{shown.name}_{part}")
             progress.advance(1)
             if not (labels >= 0).any():
                 continue
