@@ -61,6 +61,10 @@ class Members:
         """Rows of the cluster at `position` in `clusters`, ascending."""
         return self.rows[self.starts[position] : self.starts[position + 1]]
 
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Rows of each cluster, by label."""
+        return (self[position] for position in range(len(self)))
+
     def centroids(self, features: np.ndarray) -> np.ndarray:
         """Mean of each cluster's features (n, d): (k, d) float64.
 
