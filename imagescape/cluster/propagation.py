@@ -45,7 +45,7 @@ def propagate_to_clusters(
     """
     _check(margin)
     vectors, labels, means = centroids(vectors, labels)
-    members = Members.of(labels)
+    members = Members.of(labels, allow_none=True)
     clusters = members.clusters
     places = {int(cluster): k for k, cluster in enumerate(clusters)}
     if unknown := [cluster for cluster in names if cluster not in places]:

@@ -44,7 +44,7 @@ def show_clusters(
         InputError: shapes do not fit, or a value is not finite.
     """
     vectors, labels, means = centroids(vectors, labels)
-    members = Members.of(labels)
+    members = Members.of(labels, allow_none=True)
     shown = []
     for k, rows in enumerate(members):
         own, other = _distances(vectors, rows, means, k)
@@ -69,7 +69,7 @@ def centroids(
         bad = int((~np.isfinite(vectors).all(axis=1)).argmax())
         raise InputError(f"vectors must be finite, row {bad} is not; leave such rows out")
     moved = (vectors - vectors.mean(axis=0, dtype=np.float64)).astype(np.float32) if len(vectors) else vectors
-    return moved, labels, Members.of(labels).centroids(moved).astype(np.float32)
+    return moved, labels, Members.of(labels, allow_none=True).centroids(moved).astype(np.float32)
 
 
 def _distances(vectors: np.ndarray, rows: np.ndarray, means: np.ndarray, own: int) -> tuple[np.ndarray, np.ndarray]:
