@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int64
 
+from imagescape.cluster.exemplars import extremes
 from imagescape.cluster.members import Members
 from imagescape.errors import InputError
 
@@ -45,12 +46,14 @@ def show_clusters(
     """
     vectors, labels, means = centroids(vectors, labels)
     members = Members.of(labels, allow_none=True)
-    shown = []
+    if not len(members):
+        return ()
+    shown, middle = [], extremes(vectors, labels, count).nearest
     for k, rows in enumerate(members):
         own, other = _distances(vectors, rows, means, k)
-        nearest, border = np.lexsort((rows, own))[:count], np.lexsort((rows, other - own))[:count]
+        border = np.lexsort((rows, other - own))[:count]
         boundary = tuple(rows[border].tolist()) if len(means) > 1 else ()
-        shown.append(Shown(int(members.clusters[k]), tuple(rows[nearest].tolist()), boundary))
+        shown.append(Shown(int(members.clusters[k]), tuple(middle[k, : len(rows)].tolist()), boundary))
     return tuple(shown)
 
 
