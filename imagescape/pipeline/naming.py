@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from imagescape.cluster.naming import members_of
+from imagescape.cluster.members import Members
 from imagescape.cluster.propagation import propagate_to_clusters, propagate_to_rows
 from imagescape.cluster.prototypes import show_clusters
 from imagescape.cluster.tokens import TokenName, name_by_tokens
@@ -104,12 +104,11 @@ def naming_of(scape: Collection, clusters: str) -> Naming:
 
 @dataclass(frozen=True)
 class _Rows:
-    """The table's rows: ids and clusters (n,), and of each cluster its rows."""
+    """The table's rows: ids and clusters (n,), and the rows of each cluster."""
 
     ids: np.ndarray
     labels: np.ndarray
-    clusters: np.ndarray
-    members: list[np.ndarray]
+    members: Members
 
     @classmethod
     def of(cls, scape: Collection, clusters: str) -> "_Rows":
@@ -119,7 +118,7 @@ class _Rows:
                 f"the clustering '{clusters}' of '{scape.path}' has no cluster: all of its images are noise"
             )
         ids = scape.read(["image_id"])["image_id"].to_numpy().astype("U16")
-        return cls(ids, labels, *members_of(labels))
+        return cls(ids, labels, Members.of(labels))
 
 
 def _texts(scape: Collection, column: str) -> list[str | None]:
@@ -138,7 +137,7 @@ def _said(names: Mapping[str, str], rows: _Rows) -> tuple[dict[int, str], dict[s
     """What a person said of clusters, and of images."""
     of_clusters: dict[int, str] = {}
     of_images: dict[str, str] = {}
-    ids, clusters = set(rows.ids.tolist()), set(rows.clusters.tolist())
+    ids, clusters = set(rows.ids.tolist()), set(rows.members.clusters.tolist())
     for key, name in names.items():
         if re.fullmatch("[0-9a-f]{16}", key):
             if key not in ids:
@@ -147,7 +146,7 @@ def _said(names: Mapping[str, str], rows: _Rows) -> tuple[dict[int, str], dict[s
         elif re.fullmatch(r"-?\d+", key) and int(key) in clusters:
             of_clusters[int(key)] = checked_name(name, f"cluster {key}")
         else:
-            some = ", ".join(map(str, rows.clusters[:20].tolist())) + (", …" if len(clusters) > 20 else "")
+            some = ", ".join(map(str, rows.members.clusters[:20].tolist())) + (", …" if len(clusters) > 20 else "")
             raise InputError(f"there is no cluster '{key}' to call '{name}'; there are: {some}")
     return of_clusters, of_images
 
@@ -163,11 +162,11 @@ def _known_again(scape: Collection, clusters: str, rows: _Rows, *, forget: bool)
         if today and 2 * today.most_common(1)[0][1] > today.total():
             earlier.setdefault(today.most_common(1)[0][0], group)
     groups = []
-    for cluster, members in zip(rows.clusters.tolist(), rows.members, strict=True):
+    for cluster, members in zip(rows.members.clusters.tolist(), rows.members, strict=True):
         before = earlier.get(cluster, Group(id=cluster, size=0))
         few = tuple(np.sort(rows.ids[members])[:_KNOWN_AGAIN].tolist())
         groups.append(replace(before, id=cluster, size=len(members), members=few))
-    found = {id(earlier[cluster]) for cluster in earlier.keys() & set(rows.clusters.tolist())}
+    found = {id(earlier[cluster]) for cluster in earlier.keys() & set(rows.members.clusters.tolist())}
     lost = [f"{one.id} '{one.person}'" for one in (kept.groups if kept else ()) if one.person and id(one) not in found]
     if lost:
         _log.warning(
