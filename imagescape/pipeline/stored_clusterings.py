@@ -4,13 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from imagescape.collection.clusterings import cluster_labels as clustering_labels
-from imagescape.collection.clusterings import clustering_config, clustering_names
 from imagescape.collection.store import Collection
 from imagescape.errors import CheckpointError
 from imagescape.pipeline.clustering import METHODS, Source
-
-__all__ = ["cluster_probabilities", "clustered_source", "clustering_config", "clustering_labels", "clustering_names"]
 
 
 def clustered_source(scape: Collection, config: dict[str, Any]) -> Source:
