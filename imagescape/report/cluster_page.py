@@ -14,7 +14,8 @@ _SIDE_PX = 152  # longest side of a picture in the page: twice what is shown, fo
 _PROTOTYPE_PX = 224
 _ABOUT = (
     "The prototype is the most typical of the images that are surest to belong to the cluster. Those farthest from the "
-    "centre show what else came into it. Point at a picture to read where it is."
+    "centre show what else came into it. Point at a picture to read where it is. Dispersion: the mean distance of the "
+    "images to the centre. Separation: from the centre to the nearest image of another cluster."
 )
 
 

@@ -99,7 +99,7 @@ def draw_diameters(
 def draw_matrix(
     values: np.ndarray, rows: Sequence[str], columns: Sequence[str], *, measure: str, title: str = "", label: str = ""
 ) -> Figure:
-    """Draw how much clusters and classes share, from white (0) to dark blue (1).
+    """Draw how much clusters and classes share, from white (0) to dark blue (the largest value).
 
     Args:
         values: (k, c) in [0, 1].
@@ -119,7 +119,8 @@ def draw_matrix(
     figure = Figure(figsize=(size[0] + 3.2, size[1] + 2.0), facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    image = axes.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+    top = float(values.max()) or 1.0
+    image = axes.imshow(values, cmap="Blues", vmin=0, vmax=top, aspect="auto", interpolation="nearest")
     bar = figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02)
     bar.set_label(measure, fontsize=9, color=INK)
     bar.ax.tick_params(labelsize=8, labelcolor=SOFT)
@@ -137,9 +138,9 @@ def draw_matrix(
     if max(values.shape) <= _MOST_WRITTEN:
         for (row, column), value in np.ndenumerate(values):
             if value >= 0.005:
-                color = "white" if value > 0.6 else INK
+                color = "white" if value > 0.6 * top else INK
                 axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7, color=color)
-    counted = f"{len(columns)} of {label or 'class'}" if len(columns) > _MOST_NAMED else label or "class"
+    counted = f"{len(columns)} classes of '{label}'" if len(columns) > _MOST_NAMED else label or "class"
     axes.set_xlabel(counted, fontsize=9, color=INK, parse_math=False)
     axes.set_ylabel(f"{len(rows)} clusters" if len(rows) > _MOST_NAMED else "cluster", fontsize=9, color=INK)
     axes.tick_params(labelsize=8, color=_RULE, labelcolor=INK)
