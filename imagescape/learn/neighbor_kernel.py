@@ -4,20 +4,14 @@ Written as tensor operations the same work goes through memory six times and tak
 """
 
 import functools
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from imagescape.runtime import worker_count
-
 # Dimensions of a map that are compiled for.
 AXES = (2, 3)
-
-_PARTS = 4
 
 Gradients = tuple[float, np.ndarray, np.ndarray]
 
@@ -28,26 +22,9 @@ def shared_negatives(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "n d"], n
     Args:
         a, b: float32, of 2 or 3 dimensions. The first `negatives` rows of a are what every point is compared with.
     """
-    loop, a, b = _compiled(a.shape[1]), np.ascontiguousarray(a), np.ascontiguousarray(b)
-    # As many parts on any machine, each with sums of its own, so that the result does not depend on the threads.
-    parts = np.array_split(np.arange(2 * len(a)), _PARTS)
-    sums = [(np.zeros_like(a), np.zeros_like(b)) for _ in parts]
-
-    def work(part: np.ndarray, on: tuple[np.ndarray, np.ndarray]) -> float:
-        return loop(a, b, negatives, part[0], part[-1] + 1, *on) if len(part) else 0.0
-
-    total = sum(_threads().map(work, parts, sums))
-    on_a, on_b = (sum(one[side] for one in sums[1:]) + sums[0][side] for side in (0, 1))
+    on_a, on_b = np.zeros_like(a), np.zeros_like(b)
+    total = _compiled(a.shape[1])(np.ascontiguousarray(a), np.ascontiguousarray(b), negatives, on_a, on_b)
     return total, on_a, on_b
-
-
-@functools.cache
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(min(_PARTS, worker_count()), thread_name_prefix="neighbours")
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_threads.cache_clear)  # threads do not come along
 
 
 @functools.cache
@@ -61,72 +38,70 @@ def _compiled(axes: int) -> Callable[..., float]:
 
     # Sums may be taken in any order, and 1 / x needs no check, as it is never of 0: else nothing is vectorised.
     @numba.njit(fastmath=True, error_model="numpy", nogil=True, cache=True)
-    def loop(a: Any, b: Any, m: int, first: int, last: int, on_a: Any, on_b: Any) -> float:
-        """Of the points `first` to `last` - 1, where those of b follow those of a."""
+    def loop(a: Any, b: Any, m: int, on_a: Any, on_b: Any) -> float:
         # Negatives in one array an axis, so that neighbouring lanes read neighbouring numbers.
         x, y, z = a[:m, 0].copy(), a[:m, 1].copy(), a[:m, axes - 1].copy()
         # What each negative pushes with, of one point; and what it is pushed by, of all.
         push_x, push_y, push_z = np.empty_like(x), np.empty_like(x), np.empty_like(x)
         on_x, on_y, on_z = np.zeros_like(x), np.zeros_like(x), np.zeros_like(x)
         total = 0.0
-        for point in range(first, last):
-            of_a = point < len(a)
-            i = point if of_a else point - len(a)
-            points, on_points = (a, on_a) if of_a else (b, on_b)
-            px, py, pz = points[i, 0], points[i, 1], points[i, axes - 1]
-            apart_x, apart_y, apart_z = a[i, 0] - b[i, 0], a[i, 1] - b[i, 1], a[i, axes - 1] - b[i, axes - 1]
-            square = apart_x * apart_x + apart_y * apart_y
-            if third:
-                square += apart_z * apart_z
-            positive = one / (one + square)
-            normaliser = positive
-            sum_x = sum_y = sum_z = np.float32(0)
-            for k in range(m):
-                dx, dy = px - x[k], py - y[k]
-                square = dx * dx + dy * dy
+        for side in range(2):
+            points, on_points = (a, on_a) if side == 0 else (b, on_b)
+            for i in range(len(a)):
+                px, py, pz = points[i, 0], points[i, 1], points[i, axes - 1]
+                apart_x, apart_y, apart_z = a[i, 0] - b[i, 0], a[i, 1] - b[i, 1], a[i, axes - 1] - b[i, axes - 1]
+                square = apart_x * apart_x + apart_y * apart_y
                 if third:
-                    dz = pz - z[k]
-                    square += dz * dz
-                q = one / (one + square)
-                normaliser += q
-                q *= q
-                push_x[k], push_y[k] = q * dx, q * dy
-                sum_x += q * dx
-                sum_y += q * dy
-                if third:
-                    push_z[k] = q * dz
-                    sum_z += q * dz
-            if i < m:  # nobody is told from itself, or its pair
-                dx, dy = px - x[i], py - y[i]
-                square = dx * dx + dy * dy
-                if third:
-                    dz = pz - z[i]
-                    square += dz * dz
-                normaliser -= one / (one + square)
-                sum_x -= push_x[i]
-                sum_y -= push_y[i]
-                push_x[i] = push_y[i] = 0
-                if third:
-                    sum_z -= push_z[i]
-                    push_z[i] = 0
-            total += np.log(normaliser / positive)
-            scale, pull = two / normaliser, two * positive * (one - positive / normaliser)
-            on_points[i, 0] -= scale * sum_x
-            on_points[i, 1] -= scale * sum_y
-            on_a[i, 0] += pull * apart_x
-            on_a[i, 1] += pull * apart_y
-            on_b[i, 0] -= pull * apart_x
-            on_b[i, 1] -= pull * apart_y
-            if third:
-                on_points[i, 2] -= scale * sum_z
-                on_a[i, 2] += pull * apart_z
-                on_b[i, 2] -= pull * apart_z
-            for k in range(m):
-                on_x[k] += scale * push_x[k]
-                on_y[k] += scale * push_y[k]
-            if third:
+                    square += apart_z * apart_z
+                positive = one / (one + square)
+                normaliser = positive
+                sum_x = sum_y = sum_z = np.float32(0)
                 for k in range(m):
-                    on_z[k] += scale * push_z[k]
+                    dx, dy = px - x[k], py - y[k]
+                    square = dx * dx + dy * dy
+                    if third:
+                        dz = pz - z[k]
+                        square += dz * dz
+                    q = one / (one + square)
+                    normaliser += q
+                    q *= q
+                    push_x[k], push_y[k] = q * dx, q * dy
+                    sum_x += q * dx
+                    sum_y += q * dy
+                    if third:
+                        push_z[k] = q * dz
+                        sum_z += q * dz
+                if i < m:  # nobody is told from itself, or its pair
+                    dx, dy = px - x[i], py - y[i]
+                    square = dx * dx + dy * dy
+                    if third:
+                        dz = pz - z[i]
+                        square += dz * dz
+                    normaliser -= one / (one + square)
+                    sum_x -= push_x[i]
+                    sum_y -= push_y[i]
+                    push_x[i] = push_y[i] = 0
+                    if third:
+                        sum_z -= push_z[i]
+                        push_z[i] = 0
+                total += np.log(normaliser / positive)
+                scale, pull = two / normaliser, two * positive * (one - positive / normaliser)
+                on_points[i, 0] -= scale * sum_x
+                on_points[i, 1] -= scale * sum_y
+                on_a[i, 0] += pull * apart_x
+                on_a[i, 1] += pull * apart_y
+                on_b[i, 0] -= pull * apart_x
+                on_b[i, 1] -= pull * apart_y
+                if third:
+                    on_points[i, 2] -= scale * sum_z
+                    on_a[i, 2] += pull * apart_z
+                    on_b[i, 2] -= pull * apart_z
+                for k in range(m):
+                    on_x[k] += scale * push_x[k]
+                    on_y[k] += scale * push_y[k]
+                if third:
+                    for k in range(m):
+                        on_z[k] += scale * push_z[k]
         for k in range(m):
             on_a[k, 0] += on_x[k]
             on_a[k, 1] += on_y[k]

@@ -1,7 +1,6 @@
 """The loss of neighbour maps against plain loops, its gradients against autograd's, and what it must do."""
 
 import math
-import os
 
 import pytest
 import torch
@@ -76,15 +75,6 @@ def test_the_compiled_loop_takes_views_of_other_strides():
     a, b = (side.float() for side in points(50, 4, seed=6))
     whole = NeighborNCE(16)(a[:, ::2].contiguous(), b[:, ::2].contiguous())
     assert NeighborNCE(16)(a[:, ::2], b[:, ::2]).item() == pytest.approx(whole.item(), rel=1e-6)
-
-
-def test_the_compiled_loop_runs_in_a_forked_process_too():
-    a, b = (side.float() for side in points(40, 2))
-    here = NeighborNCE(8)(a, b).item()
-    child = os.fork()
-    if not child:
-        os._exit(int(NeighborNCE(8)(a, b).item() != here))
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_width_narrows_over_the_first_third_and_is_then_one():
