@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imagescape.collection.results import cluster_columns, cluster_labels, ids_of
+from imagescape.collection.clusterings import cluster_labels
+from imagescape.collection.results import cluster_columns, ids_of
 from imagescape.collection.store import Collection
 
 pytest.importorskip("faiss")

@@ -27,7 +27,7 @@ def scape(run, tmp_path):
     labels[[3, 40]] = -1
     scape.add_columns(ids_of(scape), {"cluster_C": labels})
     (scape.path / "models" / "C").mkdir()
-    (scape.path / "models" / "C" / "config.json").write_text(json.dumps({"features": "dhash64"}))
+    (scape.path / "models" / "C" / "config.json").write_text(json.dumps({"format_version": 2, "features": "dhash64"}))
     return scape.path
 
 

@@ -15,6 +15,7 @@ from imagescape.cluster.estimator import Metric, check_count, check_metric, prep
 from imagescape.cluster.hierarchy import condensed_distances
 from imagescape.cluster.tree import Tree, check_cuts
 from imagescape.errors import InputError
+from imagescape.evaluate.clusterings import effective_k
 from imagescape.evaluate.metrics import sample_rows
 from imagescape.runtime import seed_for
 
@@ -163,12 +164,6 @@ class _Sweep:
     silhouettes: np.ndarray
     agreement: np.ndarray
     effective: np.ndarray
-
-
-def effective_k(sizes: np.ndarray) -> float:
-    """exp of the entropy of the cluster sizes, in [1, clusters]: 2 for two equal halves, near 1 for 99 to 1."""
-    shares = sizes[sizes > 0] / sizes.sum()
-    return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
 def _components(rows: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -29,17 +29,21 @@ class Members:
     noise: int
 
     @classmethod
-    def of(cls, labels: np.ndarray) -> Self:
+    def of(cls, labels: np.ndarray, *, allow_none: bool = False) -> Self:
         """Sort rows by their labels, (n,) integers, -1 for noise.
 
+        Args:
+            labels: The labels.
+            allow_none: Whether every row may be noise; there are then no clusters.
+
         Raises:
-            InputError: labels that are no integers or below -1, or every row is noise.
+            InputError: labels that are no integers or below -1, or every row is noise and that is not allowed.
         """
         labels = as_clusters(labels)
         order = np.argsort(labels, kind="stable")
         noise = int((labels == NOISE).sum())
         rows = order[noise:].astype(np.int64)
-        if not len(rows):
+        if not len(rows) and not allow_none:
             raise InputError(f"a clustering needs at least one cluster, and all of its {len(labels)} rows are noise")
         clusters, starts = np.unique(labels[rows], return_index=True)
         return cls(clusters.astype(np.int64), rows, np.append(starts, len(rows)).astype(np.int64), noise)
@@ -60,6 +64,10 @@ class Members:
     def __getitem__(self, position: int) -> np.ndarray:
         """Rows of the cluster at `position` in `clusters`, ascending."""
         return self.rows[self.starts[position] : self.starts[position + 1]]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Rows of each cluster, by label."""
+        return (self[position] for position in range(len(self)))
 
     def centroids(self, features: np.ndarray) -> np.ndarray:
         """Mean of each cluster's features (n, d): (k, d) float64.

@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float, Int64
 from scipy.optimize import linear_sum_assignment
 
+from imagescape.cluster.members import Members
 from imagescape.cluster.vocabulary import Vocabulary
 from imagescape.errors import InputError
 from imagescape.runtime import resolve_device, track
@@ -195,8 +196,8 @@ class _Evidence:
         device: str,
     ) -> None:
         self.vocabulary, self._images, self._words, self._scale = vocabulary, images, words, scale
-        self.clusters, self._members = members_of(labels)
-        self.sizes = np.array([len(rows) for rows in self._members])
+        self._members = Members.of(labels)
+        self.clusters, self.sizes = self._members.clusters, self._members.sizes
         mean = images.mean(axis=0, dtype=np.float64)
         moved = np.stack([images[rows].mean(axis=0, dtype=np.float64) for rows in self._members]) - mean
         self._covariance, log_norms, best = self._pass(mean, device)
@@ -328,14 +329,6 @@ def _assign(scores: np.ndarray, is_name: np.ndarray) -> np.ndarray:
     rows, places = linear_sum_assignment(scores[:, columns], maximize=True)
     found[rows] = columns[places]
     return found
-
-
-def members_of(labels: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Labels of the clusters (K,), ascending and without -1, and the rows of each, ascending."""
-    order = np.argsort(labels, kind="stable")
-    clusters, starts = np.unique(labels[order], return_index=True)
-    parts = np.split(order, starts[1:])
-    return clusters[clusters >= 0], [part for part, label in zip(parts, clusters, strict=True) if label >= 0]
 
 
 def _checked(

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Float, Int64
 
-from imagescape.cluster.naming import members_of
+from imagescape.cluster.members import Members
 from imagescape.cluster.prototypes import centroids
 from imagescape.errors import InputError
 from imagescape.evaluate.neighbors import Metric, nearest
@@ -45,7 +45,8 @@ def propagate_to_clusters(
     """
     _check(margin)
     vectors, labels, means = centroids(vectors, labels)
-    clusters, members = members_of(labels)
+    members = Members.of(labels, allow_none=True)
+    clusters = members.clusters
     places = {int(cluster): k for k, cluster in enumerate(clusters)}
     if unknown := [cluster for cluster in names if cluster not in places]:
         raise InputError(f"there is no cluster {unknown[0]} to take the name '{names[unknown[0]]}' from")

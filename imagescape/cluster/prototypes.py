@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int64
 
-from imagescape.cluster.naming import members_of
+from imagescape.cluster.exemplars import extremes
+from imagescape.cluster.members import Members
 from imagescape.errors import InputError
 
 _BLOCK_ENTRIES = 2**24
@@ -44,13 +45,15 @@ def show_clusters(
         InputError: shapes do not fit, or a value is not finite.
     """
     vectors, labels, means = centroids(vectors, labels)
-    clusters, members = members_of(labels)
-    shown = []
+    members = Members.of(labels, allow_none=True)
+    if not len(members):
+        return ()
+    shown, middle = [], extremes(vectors, labels, count).nearest
     for k, rows in enumerate(members):
         own, other = _distances(vectors, rows, means, k)
-        nearest, border = np.lexsort((rows, own))[:count], np.lexsort((rows, other - own))[:count]
+        border = np.lexsort((rows, other - own))[:count]
         boundary = tuple(rows[border].tolist()) if len(means) > 1 else ()
-        shown.append(Shown(int(clusters[k]), tuple(rows[nearest].tolist()), boundary))
+        shown.append(Shown(int(members.clusters[k]), tuple(middle[k, : len(rows)].tolist()), boundary))
     return tuple(shown)
 
 
@@ -69,8 +72,7 @@ def centroids(
         bad = int((~np.isfinite(vectors).all(axis=1)).argmax())
         raise InputError(f"vectors must be finite, row {bad} is not; leave such rows out")
     moved = (vectors - vectors.mean(axis=0, dtype=np.float64)).astype(np.float32) if len(vectors) else vectors
-    means = [moved[rows].mean(axis=0, dtype=np.float64) for rows in members_of(labels)[1]]
-    return moved, labels, np.array(means, np.float32).reshape(-1, vectors.shape[1])
+    return moved, labels, Members.of(labels, allow_none=True).centroids(moved).astype(np.float32)
 
 
 def _distances(vectors: np.ndarray, rows: np.ndarray, means: np.ndarray, own: int) -> tuple[np.ndarray, np.ndarray]:

@@ -18,7 +18,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.sparse import csr_matrix
 from scipy.stats import norm
 
-from imagescape.cluster.naming import members_of
+from imagescape.cluster.members import Members
 from imagescape.errors import InputError
 
 _WORD = re.compile(r"[^\W\d_][^\W_]*")  # begins with a letter, may go on with digits: no years, no counters
@@ -138,7 +138,8 @@ def name_by_tokens(
     if not (labels >= 0).any():
         raise InputError("there is no cluster to name: no image has a label of 0 or more")
     tokens, said = _incidence(columns)
-    clusters, members = members_of(labels)
+    members = Members.of(labels)
+    clusters = members.clusters
     needed = float(norm.isf(_BY_CHANCE / max(len(tokens), 1))) if z is None else z
     total = np.asarray(said.sum(axis=0), np.float64).ravel()
     lists = [_over_represented(tokens, said[rows], total, len(labels), max(top, len(clusters))) for rows in members]

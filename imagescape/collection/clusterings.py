@@ -5,14 +5,14 @@ clustered. What its clusters are called is in `cluster_NAME_name`, text a row. `
 features or map were clustered, and how; of a part such as the cut `cluster_NAME_400` that of NAME does.
 """
 
-import json
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from imagescape.collection.store import Collection
-from imagescape.errors import InputError
+from imagescape.errors import CheckpointError, InputError
+from imagescape.model_folder import read_config
 
 _PREFIX = "cluster_"
 
@@ -26,20 +26,21 @@ def clustering_names(scape: Collection) -> list[str]:
     ]
 
 
-def cluster_labels(scape: Collection, name: str) -> np.ndarray:
-    """Cluster of each row (rows,) int64 in table order; -1 for noise, and for images that were not clustered.
+def cluster_labels(scape: Collection, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Clusters (rows,) int64 in table order, -1 for noise, and which rows (rows,) bool are in the clustering at all.
+
+    Args:
+        scape: The collection.
+        name: Of a clustering, or of a part such as `NAME_400`.
 
     Raises:
-        InputError: no clustering of that name, or it has no cluster.
+        InputError: no clustering of that name; the message lists those there are.
     """
     if name not in clustering_names(scape):
-        here = ", ".join(clustering_names(scape)) or "none yet"
+        here = ", ".join(clustering_names(scape)) or "none yet: make one with `imagescape cluster`"
         raise InputError(f"no clustering is called '{name}' in '{scape.path}'; there are: {here}")
     column = scape.read([_PREFIX + name])[_PREFIX + name]
-    labels = column.cast(pa.int64()).fill_null(-1).to_numpy()
-    if not (labels >= 0).any():
-        raise InputError(f"the clustering '{name}' of '{scape.path}' has no cluster: all of its images are noise")
-    return labels
+    return column.cast(pa.int64()).fill_null(-1).to_numpy(), column.is_valid().to_numpy()
 
 
 def names_column(name: str) -> str:
@@ -48,20 +49,14 @@ def names_column(name: str) -> str:
 
 
 def clustering_config(scape: Collection, name: str) -> dict[str, Any]:
-    """What `models/NAME/config.json` says of a clustering, or of the one that it is a part of; {} if nothing."""
+    """What the model of a clustering, or of the one that it is a part of, says of how it was made.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+    """
     parts = name.split("_")
-    for called in ("_".join(parts[:length]) for length in range(len(parts), 0, -1)):
-        path = scape.path / "models" / called / "config.json"
-        try:
-            config = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        if isinstance(config, dict):
-            return config
-    return {}
-
-
-def clustering_metric(config: dict[str, Any]) -> str | None:
-    """What near meant to a clustering; None where its config does not say."""
-    about = config.get("clustering")
-    return (about.get("metric") if isinstance(about, dict) else None) or None
+    for length in range(len(parts), 0, -1):
+        folder = scape.path / "models" / "_".join(parts[:length])
+        if folder.is_dir():
+            return read_config(folder)
+    raise CheckpointError(f"it has no model in {scape.path / 'models'} that says what was clustered")

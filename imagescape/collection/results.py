@@ -91,27 +91,9 @@ def _axes(scape: Collection, name: str) -> np.ndarray:
 
 
 def cluster_names(scape: Collection) -> list[str]:
-    """Names of the clusterings, in the order they were made."""
+    """Names of the clusterings that `imagescape cluster` made, without their parts, in the order they were made."""
     names = [column.removeprefix("cluster_") for column in scape.columns if column.startswith("cluster_")]
     return [name for name in names if f"cluster_{name}_probability" in scape.columns]
-
-
-def cluster_labels(scape: Collection, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Clusters (rows,) int64 in table order, -1 for noise; and which rows were asked for, (rows,) bool: else -1 too.
-
-    Args:
-        scape: The collection.
-        name: Of a clustering, or of a part such as `NAME_400`.
-
-    Raises:
-        InputError: no clustering of that name; the message lists those there are.
-    """
-    whole = [one for one in cluster_names(scape) if f"cluster_{name}" in cluster_columns(scape, one)]
-    if not whole or not types.is_integer(scape.schema.field(f"cluster_{name}").type):
-        here = ", ".join(cluster_names(scape)) or "none yet: make one with `imagescape cluster`"
-        raise InputError(f"no clustering is called '{name}' in '{scape.path}'; there are: {here}")
-    column = scape.read([f"cluster_{name}"])[f"cluster_{name}"]
-    return column.fill_null(-1).to_numpy().astype(np.int64), column.is_valid().to_numpy()
 
 
 def cluster_columns(scape: Collection, name: str) -> list[str]:

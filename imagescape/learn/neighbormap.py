@@ -288,7 +288,7 @@ class _Coordinates(nn.Module):
         self.coords = nn.Parameter(torch.from_numpy(start))
 
     def forward(self, rows: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
-        return self.coords[rows]
+        return self.coords.index_select(0, rows)
 
 
 def _start(inputs: np.ndarray, recipe: NeighborRecipe) -> np.ndarray:

@@ -225,7 +225,7 @@ class GraphPairs:
     def batch(self, index: np.ndarray, generator: Generator) -> tuple[Tensor, Tensor]:
         rows = torch.from_numpy(index).to(self.device)
         which = torch.randint(self._graph.shape[1], (len(rows),), generator=generator, device=self.device)
-        return rows, self._graph[rows, which]
+        return rows, self._graph.view(-1).index_select(0, rows * self._graph.shape[1] + which)
 
 
 class ReadyPairs:

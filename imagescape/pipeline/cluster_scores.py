@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from imagescape.cluster.geometry import Geometry, cluster_geometry
+from imagescape.collection.clusterings import cluster_labels, clustering_config
 from imagescape.collection.results import classes
 from imagescape.collection.store import Collection
 from imagescape.errors import CheckpointError, InputError
@@ -16,12 +17,7 @@ from imagescape.evaluate.neighborhoods import Neighborhoods, neighborhoods
 from imagescape.evaluate.splits import encode_labels
 from imagescape.pipeline.cluster_figures import ClusteringFigures, EvaluatedClustering, NamedComparison
 from imagescape.pipeline.clustering import Source
-from imagescape.pipeline.stored_clusterings import (
-    cluster_probabilities,
-    clustered_source,
-    clustering_config,
-    clustering_labels,
-)
+from imagescape.pipeline.stored_clusterings import cluster_probabilities, clustered_source
 from imagescape.runtime import track
 
 
@@ -55,7 +51,7 @@ def evaluate_clusterings(
         raise InputError(f"every clustering is named once, got {', '.join(everyone)}")
     if against and len(names) > 1:
         raise InputError(f"one clustering is compared with others, got {', '.join(names)} against {', '.join(against)}")
-    columns = {name: clustering_labels(scape, name) for name in everyone}
+    columns = {name: cluster_labels(scape, name) for name in everyone}
     truth = None if label is None else classes(scape, label)
     asked = _Asked(scape, label, truth, diameter_quantile, seed, device)
     evaluated = tuple(_evaluate(asked, name, *columns[name]) for name in names)

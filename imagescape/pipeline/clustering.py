@@ -5,7 +5,6 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -14,10 +13,10 @@ import pyarrow as pa
 from imagescape.cluster.choose import Choice, choose_k
 from imagescape.cluster.density import DensityClusterer
 from imagescape.cluster.estimator import Clusterer
+from imagescape.collection.clusterings import cluster_labels
 from imagescape.collection.results import (
     check_name,
     cluster_columns,
-    cluster_labels,
     cluster_names,
     columns_of,
     features,
@@ -31,6 +30,7 @@ from imagescape.collection.store import Collection
 from imagescape.errors import CheckpointError, InputError
 from imagescape.features.extract import same_encoder
 from imagescape.model_folder import read_config
+from imagescape.pipeline.naming import name_clusters
 from imagescape.pipeline.runs import run_in
 from imagescape.runtime import track
 
@@ -52,10 +52,6 @@ class Method:
     needs: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
     learns: bool = False
-
-    @property
-    def is_there(self) -> bool:
-        return find_spec(self.home.partition(":")[0]) is not None
 
     @property
     def estimator(self) -> Any:
@@ -246,6 +242,9 @@ def cluster_new(scape: Collection, name: str, *, device: str = "auto") -> int:
         columns[_column(name, "nearest")] = model.predict_nearest(vectors)
     columns[_column(name, "")] = labels
     scape.update(ids_of(scape)[rows], {column: values for column, values in columns.items() if column in there})
+    for named in (column.removeprefix("cluster_") for column in there):
+        if (scape.path / "runs" / named / "naming.json").exists():
+            name_clusters(scape, named, device=device)  # nothing new is asked; the new images get their names
     return int(rows.sum())
 
 
@@ -258,9 +257,6 @@ def check_settings(method: str, settings: dict[str, Any]) -> None:
     if method not in METHODS:
         raise InputError(f"method must be one of {', '.join(METHODS)}, got '{method}'")
     way = METHODS[method]
-    if not way.is_there:
-        there = ", ".join(name for name, one in METHODS.items() if one.is_there)
-        raise InputError(f"--method {method} is not in this version of imagescape; there are {there}")
     if wrong := sorted(settings.keys() - {*way.settings, "seed"}):
         takes = ", ".join(f"--{one.replace('_', '-')}" for one in way.settings)
         raise InputError(f"--method {method} takes no --{wrong[0].replace('_', '-')}; it takes {takes}")

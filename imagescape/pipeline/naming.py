@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from imagescape.cluster.naming import members_of
+from imagescape.cluster.members import Members
 from imagescape.cluster.propagation import propagate_to_clusters, propagate_to_rows
 from imagescape.cluster.prototypes import show_clusters
 from imagescape.cluster.tokens import TokenName, name_by_tokens
-from imagescape.collection.clusterings import cluster_labels, clustering_config, clustering_metric, names_column
+from imagescape.collection.clusterings import cluster_labels, clustering_config, names_column
 from imagescape.collection.results import feature_names, map_coords, map_names, user_columns
 from imagescape.collection.store import Collection
 from imagescape.collection.vectors import Vectors, ids_of_numbers
-from imagescape.errors import InputError
+from imagescape.errors import CheckpointError, InputError
 from imagescape.pipeline.names_record import Group, Naming, Proposal, checked_name, settled
 from imagescape.pipeline.word_naming import Words, propose_words
 
@@ -103,18 +104,21 @@ def naming_of(scape: Collection, clusters: str) -> Naming:
 
 @dataclass(frozen=True)
 class _Rows:
-    """The table's rows: ids and clusters (n,), and of each cluster its rows."""
+    """The table's rows: ids and clusters (n,), and the rows of each cluster."""
 
     ids: np.ndarray
     labels: np.ndarray
-    clusters: np.ndarray
-    members: list[np.ndarray]
+    members: Members
 
     @classmethod
     def of(cls, scape: Collection, clusters: str) -> "_Rows":
-        labels = cluster_labels(scape, clusters)
+        labels, _ = cluster_labels(scape, clusters)
+        if not (labels >= 0).any():
+            raise InputError(
+                f"the clustering '{clusters}' of '{scape.path}' has no cluster: all of its images are noise"
+            )
         ids = scape.read(["image_id"])["image_id"].to_numpy().astype("U16")
-        return cls(ids, labels, *members_of(labels))
+        return cls(ids, labels, Members.of(labels))
 
 
 def _texts(scape: Collection, column: str) -> list[str | None]:
@@ -133,7 +137,7 @@ def _said(names: Mapping[str, str], rows: _Rows) -> tuple[dict[int, str], dict[s
     """What a person said of clusters, and of images."""
     of_clusters: dict[int, str] = {}
     of_images: dict[str, str] = {}
-    ids, clusters = set(rows.ids.tolist()), set(rows.clusters.tolist())
+    ids, clusters = set(rows.ids.tolist()), set(rows.members.clusters.tolist())
     for key, name in names.items():
         if re.fullmatch("[0-9a-f]{16}", key):
             if key not in ids:
@@ -142,31 +146,29 @@ def _said(names: Mapping[str, str], rows: _Rows) -> tuple[dict[int, str], dict[s
         elif re.fullmatch(r"-?\d+", key) and int(key) in clusters:
             of_clusters[int(key)] = checked_name(name, f"cluster {key}")
         else:
-            some = ", ".join(map(str, rows.clusters[:20].tolist())) + (", …" if len(clusters) > 20 else "")
+            some = ", ".join(map(str, rows.members.clusters[:20].tolist())) + (", …" if len(clusters) > 20 else "")
             raise InputError(f"there is no cluster '{key}' to call '{name}'; there are: {some}")
     return of_clusters, of_images
 
 
 def _known_again(scape: Collection, clusters: str, rows: _Rows, *, forget: bool) -> Naming:
-    """The clusters of today with what is kept of those that hold the same images."""
+    """The clusters of today with what is kept of those that hold the same images, whatever number they have now."""
     kept = None if forget else Naming.load(_path(scape, clusters))
-    earlier = {group.id: group for group in kept.groups} if kept else {}
-    cluster_of: dict[str, int] = {}
-    if earlier:
-        known = np.array([one for group in earlier.values() for one in group.members], "U16")
-        here = np.isin(rows.ids, known)
-        cluster_of = dict(zip(rows.ids[here].tolist(), rows.labels[here].tolist(), strict=True))
+    cluster_of = dict(zip(rows.ids.tolist(), rows.labels.tolist(), strict=True)) if kept else {}
+    earlier: dict[int, Group] = {}
+    # Where two became one, it is known as the one that a person named, or the larger.
+    for group in sorted(kept.groups if kept else (), key=lambda group: (group.person is None, -group.size)):
+        today = Counter(cluster_of[one] for one in group.members if one in cluster_of)
+        if today and 2 * today.most_common(1)[0][1] > today.total():
+            earlier.setdefault(today.most_common(1)[0][0], group)
     groups = []
-    for cluster, members in zip(rows.clusters.tolist(), rows.members, strict=True):
+    for cluster, members in zip(rows.members.clusters.tolist(), rows.members, strict=True):
         before = earlier.get(cluster, Group(id=cluster, size=0))
-        still = [cluster_of[one] == cluster for one in before.members if one in cluster_of]
-        if 2 * sum(still) <= len(still):
-            before = Group(id=cluster, size=0)
-        else:
-            del earlier[cluster]
         few = tuple(np.sort(rows.ids[members])[:_KNOWN_AGAIN].tolist())
-        groups.append(replace(before, size=len(members), members=few))
-    if lost := [f"{group.id} '{group.person}'" for group in earlier.values() if group.person]:
+        groups.append(replace(before, id=cluster, size=len(members), members=few))
+    found = {id(earlier[cluster]) for cluster in earlier.keys() & set(rows.members.clusters.tolist())}
+    lost = [f"{one.id} '{one.person}'" for one in (kept.groups if kept else ()) if one.person and id(one) not in found]
+    if lost:
         _log.warning(
             "the clusters of '%s' are not those that persons named; these names are given up: %s",
             *(clusters, ", ".join(lost)),
@@ -201,7 +203,10 @@ class _Space:
     @classmethod
     def of(cls, scape: Collection, clusters: str, asked: str | None, rows: _Rows) -> "_Space | None":
         """In the features asked for, or in what the clustering was made from; None where nothing tells what that is."""
-        config = clustering_config(scape, clusters)
+        try:
+            config = clustering_config(scape, clusters)
+        except CheckpointError:  # a column of the user's own has no model
+            config = {}
         name, map_name = asked or config.get("features"), config.get("map")
         if name is None and map_name in map_names(scape):
             return cls._on_map(scape, map_name, rows)
@@ -217,7 +222,7 @@ class _Space:
         vectors = found.values()
         if vectors.dtype == np.uint8:  # of packed bits, whose squared distance is the number that differ
             vectors = np.unpackbits(vectors, axis=1).astype(np.float32)
-        elif clustering_metric(config) in (None, "cosine"):
+        elif config.get("clustering", {}).get("metric") in (None, "", "cosine"):
             vectors = vectors.astype(np.float32)
             vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         ids = ids_of_numbers(found.ids)

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from pyarrow import csv, parquet
 
 from imagescape.cluster.geometry import cluster_geometry
+from imagescape.collection.clusterings import cluster_labels
 from imagescape.collection.results import (
     can_be_drawn,
     classes,
@@ -24,7 +25,6 @@ from imagescape.collection.store import Collection
 from imagescape.errors import InputError
 from imagescape.evaluate.clusterings import Partition, partition_of, score_clustering
 from imagescape.pipeline.cluster_scores import evaluate_clusterings
-from imagescape.pipeline.stored_clusterings import clustering_labels
 from imagescape.report.cluster_page import Card, Fact, Panel, Picture, Row, write_cluster_page
 from imagescape.report.cluster_plots import Cut, draw_cuts, draw_diameters, draw_matrix, draw_sizes
 from imagescape.report.map_plot import draw_map, save_figure
@@ -307,7 +307,7 @@ def _cuts(
         return [], {}
     with track("cuts", len(parts)) as progress:
         for part in parts:
-            labels, is_in = clustering_labels(shown.scape, f"{shown.name}_{part}")
+            labels, is_in = cluster_labels(shown.scape, f"{shown.name}_{part}")
             progress.advance(1)
             if not (labels >= 0).any():
                 continue

@@ -6,7 +6,7 @@ import numpy as np
 
 from imagescape.cluster.choose import Choice
 from imagescape.cluster.hierarchy import Hierarchy
-from imagescape.collection.results import cluster_labels
+from imagescape.collection.clusterings import cluster_labels
 from imagescape.collection.store import Collection
 from imagescape.errors import InputError
 from imagescape.model_folder import read_config

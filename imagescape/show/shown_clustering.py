@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from imagescape.cluster.exemplars import extremes, prototypes, representatives
+from imagescape.collection.clusterings import cluster_labels, clustering_config
 from imagescape.collection.store import Collection
 from imagescape.errors import CheckpointError
 from imagescape.evaluate.clusterings import Partition, partition_of
 from imagescape.pipeline.cluster_figures import EvaluatedClustering
 from imagescape.pipeline.clustering import Source
-from imagescape.pipeline.stored_clusterings import clustered_source, clustering_config, clustering_labels
+from imagescape.pipeline.stored_clusterings import clustered_source
 
 _EXTREMES = 5
 
@@ -24,7 +25,7 @@ class ShownClustering:
 
     def __init__(self, scape: Collection, name: str, measured: EvaluatedClustering) -> None:
         self.scape, self.name, self.measured = scape, name, measured
-        self.labels, self.is_in = clustering_labels(scape, name)
+        self.labels, self.is_in = cluster_labels(scape, name)
         self.partition: Partition = partition_of(self.labels[self.is_in])
         self.clusters = self.partition.clusters
         self.config: dict[str, Any] = {}

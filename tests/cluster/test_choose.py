@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose
 from sklearn.cluster import AgglomerativeClustering
 from sklearn.metrics import silhouette_score
 
-from imagescape.cluster.choose import Candidate, Choice, _ranked, _Sweep, choose_k, effective_k
+from imagescape.cluster.choose import Candidate, Choice, _ranked, _Sweep, choose_k
 from imagescape.errors import InputError
 from tests.cluster.blobs import blobs
 
@@ -34,12 +34,6 @@ def test_figures_are_those_of_scikit_learn():
         assert one.effective_k == pytest.approx(math.exp(-sum(p * math.log(p) for p in shares)))
         assert -1 <= one.stability < 0.9  # there is nothing to be found
         assert one.silhouette == pytest.approx(one.groupless_silhouette, abs=0.1)
-
-
-def test_effective_k_worked_by_hand():
-    assert effective_k(np.array([5, 5])) == pytest.approx(2)
-    assert effective_k(np.array([7, 0])) == pytest.approx(1)
-    assert effective_k(np.array([2, 1, 1])) == pytest.approx(2 * math.sqrt(2))
 
 
 def candidate(k, score, **figures):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from imagescape.cluster.naming import Demands, _assign, members_of, name_by_words
+from imagescape.cluster.naming import Demands, _assign, name_by_words
 from imagescape.cluster.vocabulary import Vocabulary
 from imagescape.errors import InputError
 
@@ -302,12 +302,6 @@ def test_the_assignment_is_the_best_of_all(clusters, words, seed):
         for choice in itertools.permutations(padded, clusters)
     )
     assert_allclose(scores[taken >= 0, some].sum(), best)
-
-
-def test_members_by_hand():
-    clusters, members = members_of(np.array([7, -1, 2, 7, 2, 7]))
-    assert clusters.tolist() == [2, 7]
-    assert [rows.tolist() for rows in members] == [[2, 4], [0, 3, 5]]
 
 
 @pytest.mark.parametrize(

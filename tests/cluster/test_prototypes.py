@@ -49,6 +49,10 @@ def test_far_from_the_origin_and_block_by_block(monkeypatch):
     assert show_clusters(vectors, labels) == expected
 
 
+def test_nothing_but_noise_shows_nothing():
+    assert show_clusters(np.eye(3), np.full(3, -1)) == ()
+
+
 def test_one_cluster_has_no_border():
     (shown,) = show_clusters(np.eye(3), np.zeros(3, int))
     assert shown.boundary == ()

@@ -9,6 +9,7 @@ from PIL import Image
 
 from imagescape.cluster.geometry import cluster_geometry
 from imagescape.cluster.partition import KMeans
+from imagescape.collection.clusterings import cluster_labels, clustering_config, clustering_names
 from imagescape.collection.ingest import ingest
 from imagescape.collection.results import ids_of, sign_features
 from imagescape.collection.store import Collection
@@ -18,13 +19,7 @@ from imagescape.evaluate.metrics import purity_at
 from imagescape.model_folder import FORMAT_VERSION
 from imagescape.pipeline.cluster_scores import evaluate_clusterings
 from imagescape.pipeline.clustering import cluster
-from imagescape.pipeline.stored_clusterings import (
-    cluster_probabilities,
-    clustered_source,
-    clustering_config,
-    clustering_labels,
-    clustering_names,
-)
+from imagescape.pipeline.stored_clusterings import cluster_probabilities, clustered_source
 
 KEYS = {"acc", "majority_acc", "nmi", "ami", "ari", "effective_k", "coverage", "n"}
 IDENTITY = {"encoder": "e", "version": "1", "weights_sha256": "abc", "preprocessing": "p"}
@@ -78,12 +73,12 @@ def figures_of(scape, *names, **options):
 
 def test_columns_of_whole_numbers_are_clusterings_whoever_wrote_them(scape):
     assert clustering_names(scape) == ["C", "D"]
-    labels, is_in = clustering_labels(scape, "C")
+    labels, is_in = cluster_labels(scape, "C")
     assert labels.tolist() == [*LABELS.tolist(), -1]
     assert is_in.tolist() == [True] * 24 + [False]
     scape.drop_columns(["cluster_C", "cluster_D"])
     with pytest.raises(InputError, match=r"no clustering is called 'C'.*none yet: make one with `imagescape cluster`"):
-        clustering_labels(scape, "C")
+        cluster_labels(scape, "C")
 
 
 class TestOne:
@@ -175,7 +170,7 @@ class TestMade:
 
     def test_top5_by_the_model(self, made):
         result, text = figures_of(made, "K", label="kind")
-        scores = score_clustering(clustering_labels(made, "K")[0][:24], KINDS)
+        scores = score_clustering(cluster_labels(made, "K")[0][:24], KINDS)
         model = KMeans.load(made.path / "models" / "K")
         nearest = np.argsort(-model.predict_proba(stored_features(made)), axis=1)[:, :5]
         stands_for = np.array([scores.classes[match] if match >= 0 else "" for match in scores.matches])
@@ -190,7 +185,7 @@ class TestMade:
         config = clustering_config(made, "L")
         found = cluster_probabilities(made, "L", clustered_source(made, config), config)
         assert np.isnan(found[[0, 24]]).all()
-        assert found[1:24].argmax(axis=1).tolist() == clustering_labels(made, "L")[0][1:24].tolist()
+        assert found[1:24].argmax(axis=1).tolist() == cluster_labels(made, "L")[0][1:24].tolist()
 
     def test_cuts_have_the_geometry_and_no_probabilities(self, made):
         for name, k in (("W_8", 8), ("W_3", 3)):

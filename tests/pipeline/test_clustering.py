@@ -1,18 +1,17 @@
 """Clusters in a collection: columns, models, new images, names, and what is refused."""
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose, assert_array_equal
+from numpy.testing import assert_array_equal
 from PIL import Image
 
 from imagescape.cluster.partition import KMeans
+from imagescape.collection.clusterings import cluster_labels
 from imagescape.collection.ingest import ingest
 from imagescape.collection.results import (
     cluster_columns,
-    cluster_labels,
     cluster_names,
     columns_of,
     features,
@@ -22,10 +21,10 @@ from imagescape.collection.results import (
 )
 from imagescape.collection.store import Collection
 from imagescape.errors import CheckpointError, InputError
-from imagescape.pipeline import clustering
-from imagescape.pipeline.clustering import METHODS, Method, cluster, cluster_new
+from imagescape.pipeline.clustering import cluster, cluster_new
 from imagescape.pipeline.embedding import embed
 from imagescape.pipeline.feature_maps import map_features
+from imagescape.pipeline.naming import name_clusters
 from imagescape.show.clusters import plot_dendrogram
 from tests.cluster.blobs import same_partition
 
@@ -229,48 +228,22 @@ class TestNewImages:
             cluster_new(scape, "C")
 
 
-class Learned:
-    """An estimator as those of `learn` are: probabilities of all clusters, no `assign`, a run's folder."""
-
-    def __init__(self, *, k, heads=1, random_state=None):
-        self.k, self.heads, self.random_state = k, heads, random_state
-
-    def fit(self, features, run_folder=None):
-        self.run_folder = run_folder
-        self.probabilities_ = self.predict_proba(features)
-        self.labels_ = self.predict(features)
-        return self
-
-    def predict_proba(self, features):
-        shares = features[:, : self.k] / features[:, : self.k].sum(1, keepdims=True)
-        return shares.astype(np.float32)
-
-    def predict(self, features):
-        return self.predict_proba(features).argmax(1)
-
-    def save(self, folder, **about):
-        folder.mkdir(parents=True, exist_ok=True)
-        config = {"format_version": 2, "recipe": {"method": "Learned", "k": self.k}, **about}
-        (folder / "config.json").write_text(json.dumps(config))
-
-    @classmethod
-    def load(cls, folder, *, device="auto"):
-        return cls(k=json.loads((folder / "config.json").read_text())["recipe"]["k"])
-
-
-def test_learned_methods_plug_in_with_one_line(scape, monkeypatch):
-    import sys
-
-    monkeypatch.setitem(sys.modules, "learned_here", SimpleNamespace(Learned=Learned, __spec__=object()))
-    monkeypatch.setitem(METHODS, "learned", Method("learned_here:Learned", ("k", "heads"), ("k",), learns=True))
-    cluster(scape, "L", method="learned", features_name="v", k=3, heads=2, seed=4)
-    kinds, values = kinds_of(scape), features(scape, "v")
+@pytest.mark.parametrize(
+    ("method", "settings"), [("multihead", {"heads": 2}), ("scan", {"heads": 2, "selflabel": True, "neighbors": 5})]
+)
+def test_learned_methods_keep_a_run_and_place_new_images(scape, method, settings):
+    cluster(scape, "L", method=method, features_name="v", k=3, seed=4, device="cpu", **settings)
+    kinds = kinds_of(scape)
     labels, known = cluster_labels(scape, "L")
-    assert_array_equal(labels[known], kinds[known])
+    assert same_partition(kinds[known], labels[known])
+    assert np.bincount(labels[known]).tolist() == sorted(np.bincount(labels[known]), reverse=True)
     sure = scape.read(["cluster_L_probability"])["cluster_L_probability"].to_numpy()
-    assert_allclose(sure[known], (values[:, :3].max(1) / values[:, :3].sum(1))[known], rtol=1e-5)
+    assert (sure[known] > 0.5).all()
     assert (scape.path / "runs" / "L" / "finished").exists()
-    assert cluster_new(add_images(scape), "L") == 6
+    grown = add_images(scape)
+    assert cluster_new(grown, "L", device="cpu") == 6
+    labels, known = cluster_labels(grown, "L")
+    assert same_partition(kinds_of(grown)[known], labels[known])
 
 
 def test_k_may_be_chosen(scape):
@@ -289,6 +262,29 @@ def test_the_dendrogram_is_drawn_of_any_cut(scape, tmp_path):
     cluster(scape, "K", method="kmeans", features_name="v", k=3)
     with pytest.raises(InputError, match="'K' is no hierarchy"):
         plot_dendrogram(scape, "K", tmp_path / "k.png")
+
+
+class TestNamesOfClusters:
+    def test_images_added_since_get_the_name_of_their_cluster(self, scape):
+        cluster(scape, "C", method="kmeans", features_name="v", k=3)
+        name_clusters(scape, "C", names={"0": "bright", "2": "round"})
+        grown = add_images(scape)
+        assert cluster_new(grown, "C") == 6
+        labels, known = cluster_labels(grown, "C")
+        names = grown.read(["cluster_C_name"])["cluster_C_name"].to_pylist()
+        assert [{0: "bright", 2: "round"}.get(label) for label in labels[known]] == [
+            name for name, here in zip(names, known, strict=True) if here
+        ]
+
+    def test_what_a_person_said_outlives_a_run(self, scape):
+        settings = {"method": "multihead", "features_name": "v", "k": 3, "heads": 2, "device": "cpu"}
+        cluster(scape, "L", **settings)
+        name_clusters(scape, "L", names={"0": "bright"})
+        before = set(np.flatnonzero(cluster_labels(scape, "L")[0] == 0).tolist())
+        cluster(scape, "L", overwrite=True, seed=1, **settings)
+        naming = name_clusters(scape, "L")
+        (named,) = [group for group in naming.groups if group.name == "bright"]
+        assert set(np.flatnonzero(cluster_labels(scape, "L")[0] == named.id).tolist()) == before
 
 
 class TestNames:
@@ -359,12 +355,6 @@ def test_all_features_equal(scape):
     for method, settings in (("kmeans", {"k": 2}), ("ward", {"k": 2}), ("ward", {"k": "auto"})):
         with pytest.raises(InputError, match="equal"):
             cluster(scape, "C", method=method, features_name="one", **settings)
-
-
-def test_methods_that_are_not_there_are_told(scape, monkeypatch):
-    monkeypatch.setitem(clustering.METHODS, "later", Method("imagescape.learn.nowhere:Later", ("k",)))
-    with pytest.raises(InputError, match=r"--method later is not in this version of imagescape; there are .*kmeans"):
-        cluster(scape, "C", method="later", features_name="v")
 
 
 def test_evoc_and_plscan_say_what_to_install(scape, monkeypatch):

@@ -80,7 +80,7 @@ def scape(ingested, tmp_path):
 def write_config(scape, config, name="C"):
     folder = scape.path / "models" / name
     folder.mkdir(exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "config.json").write_text(json.dumps({"format_version": 2, **config}))
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ class TestWords:
         assert [one.source for one in done.groups] == ["words"] * 3 + [None]
         assert "fit" in group(done, 7).reason
         assert stored(scape) == {0: {"tomato"}, 1: {"forest"}, 2: {"ocean"}, 7: {None}, -1: {None}, None: {None}}
-        assert cluster_labels(scape, "C").tolist().count(0) == 16  # ids stay
+        assert cluster_labels(scape, "C")[0].tolist().count(0) == 16  # ids stay
         assert scape.schema.field("cluster_C_name").type == pa.string()
 
     def test_static_that_no_word_fits_is_not_named(self, scape, words, tmp_path):
@@ -136,7 +136,7 @@ class TestWords:
         assert [one["word"] for one in best][:1] == ["tomato"]
         assert len(best) == 5
         assert [one["score"] for one in best] == sorted((one["score"] for one in best), reverse=True)
-        cluster_of = dict(zip(ids_of(scape).tolist(), cluster_labels(scape, "C").tolist(), strict=True))
+        cluster_of = dict(zip(ids_of(scape).tolist(), cluster_labels(scape, "C")[0].tolist(), strict=True))
         for one in kept["groups"]:
             shown = [
                 *one["prototypes"],
@@ -253,7 +253,7 @@ class TestMetadata:
 
     def test_a_name_that_words_gave_already(self, scape, words):
         """No two clusters are called the same by the program, whatever its reasons."""
-        labels = cluster_labels(scape, "C")
+        labels = cluster_labels(scape, "C")[0]
         tags = ["tomato" if label == 7 else "Paprika" if label == 0 else None for label in labels]
         scape.add_columns(ids_of(scape), {"tag": tags})
         done = name_clusters(scape, "C", words=words, metadata=["tag"], device="cpu")
@@ -265,7 +265,7 @@ class TestMetadata:
     def test_lists_of_tags(self, scape):
         ids = ids_of(scape)
         tags = [
-            ["red fruit", None] if label == 0 else [] if label == 1 else None for label in cluster_labels(scape, "C")
+            ["red fruit", None] if label == 0 else [] if label == 1 else None for label in cluster_labels(scape, "C")[0]
         ]
         scape.add_columns(ids, {"tags": pa.array(tags, pa.list_(pa.string()))})
         assert names(name_clusters(scape, "C", metadata=["tags"])) == {0: "red fruit", 1: None, 2: None, 7: None}
@@ -305,7 +305,7 @@ class TestPersons:
         assert names(name_clusters(scape, "C", metadata=["folder"], overwrite=True))[1] == "forest pictures"
 
     def test_one_image(self, scape):
-        image_id = ids_of(scape)[np.flatnonzero(cluster_labels(scape, "C") == 1)[3]]
+        image_id = ids_of(scape)[np.flatnonzero(cluster_labels(scape, "C")[0] == 1)[3]]
         name_clusters(scape, "C", names={str(image_id): "moss"}, metadata=["folder"])
         rows = scape.read(["image_id", "cluster_C", "cluster_C_name"]).to_pylist()
         assert {row["image_id"] for row in rows if row["cluster_C_name"] == "moss"} == {image_id}
@@ -346,7 +346,7 @@ class TestPropagation:
         assert names(done)[0] == "tomato pictures"
 
     def test_to_the_images_near_one(self, scape):
-        labels, ids = cluster_labels(scape, "C"), ids_of(scape)
+        labels, ids = cluster_labels(scape, "C")[0], ids_of(scape)
         inside = np.flatnonzero(labels == 1)
         place = features(scape, "toy")[:, 0]
         done = name_clusters(scape, "C", names={str(ids[inside[0]]): "moss"}, metadata=["folder"], propagate=True)
@@ -370,7 +370,7 @@ class TestPrototypes:
     def test_in_the_features_that_were_clustered(self, scape):
         done = name_clusters(scape, "C")
         place = dict(zip(ids_of(scape).tolist(), features(scape, "toy")[:, 0].tolist(), strict=True))
-        labels = dict(zip(ids_of(scape).tolist(), cluster_labels(scape, "C").tolist(), strict=True))
+        labels = dict(zip(ids_of(scape).tolist(), cluster_labels(scape, "C")[0].tolist(), strict=True))
         for one in done.groups:
             inside = np.array([place[image_id] for image_id in place if labels[image_id] == one.id])
             expected = np.sort(np.abs(inside - inside.mean()))[:5]
@@ -414,7 +414,7 @@ class TestPrototypes:
             name_clusters(scape, "C", features_name="lost")
 
     def test_of_a_cut_by_its_hierarchys(self, scape):
-        labels = cluster_labels(scape, "C")
+        labels = cluster_labels(scape, "C")[0]
         scape.add_columns(ids_of(scape), {"cluster_C_3": np.where(labels == 7, 0, labels)})
         assert clustering_names(scape) == ["C", "C_3"]
         done = name_clusters(scape, "C_3", metadata=["folder"])
@@ -425,15 +425,25 @@ class TestPrototypes:
 
 class TestClusteringsThatChange:
     def renumbered(self, scape, change):
-        labels = cluster_labels(scape, "C")
+        labels = cluster_labels(scape, "C")[0]
         scape.add_columns(ids_of(scape), {"cluster_C": change(labels)}, overwrite=True)
 
     def test_names_stay_with_the_same_images(self, scape, caplog):
         name_clusters(scape, "C", names={"0": "red", "1": "green"}, metadata=["folder"])
         self.renumbered(scape, lambda labels: np.where(labels == 0, 1, np.where(labels == 1, 0, labels)))
         done = name_clusters(scape, "C")
-        assert names(done) == {0: None, 1: None, 2: "ocean pictures", 7: None}
-        assert "these names are given up: 0 'red', 1 'green'" in caplog.text
+        assert names(done) == {0: "green", 1: "red", 2: "ocean pictures", 7: None}
+        assert not caplog.text
+        self.renumbered(scape, lambda labels: np.where(labels < 0, labels, np.arange(len(labels)) % 5))
+        done = name_clusters(scape, "C")
+        assert not {"red", "green"} & set(names(done).values())
+        assert "these names are given up: 0 'green', 1 'red'" in caplog.text
+
+    def test_two_that_became_one_are_called_as_the_one_that_has_a_name(self, scape, caplog):
+        name_clusters(scape, "C", names={"1": "green"})
+        self.renumbered(scape, lambda labels: np.where(labels == 1, 0, labels))
+        assert names(name_clusters(scape, "C"))[0] == "green"
+        assert not caplog.text
 
     def test_more_images_change_nothing(self, scape, caplog):
         name_clusters(scape, "C", names={"0": "red"})
@@ -451,7 +461,7 @@ class TestClusteringsThatChange:
 
     def test_deleted_images(self, scape):
         name_clusters(scape, "C", names={"0": "red"})
-        scape.delete(ids_of(scape)[np.flatnonzero(cluster_labels(scape, "C") == 0)[:8]])
+        scape.delete(ids_of(scape)[np.flatnonzero(cluster_labels(scape, "C")[0] == 0)[:8]])
         assert names(name_clusters(scape, "C"))[0] == "red"
 
 

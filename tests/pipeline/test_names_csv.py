@@ -28,7 +28,7 @@ def scape(tmp_path):
     columns = {"cluster_C": labels, "features_f": np.c_[10.0 * labels + np.arange(12) % 4, np.zeros(12)]}
     scape.add_columns(ids_of(scape), columns | {"tag": [["fox", "sea", "oak"][i // 4] for i in range(12)]})
     (scape.path / "models" / "C").mkdir()
-    (scape.path / "models" / "C" / "config.json").write_text(json.dumps({"features": "f"}))
+    (scape.path / "models" / "C" / "config.json").write_text(json.dumps({"format_version": 2, "features": "f"}))
     return scape
 
 
