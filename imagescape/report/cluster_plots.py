@@ -89,8 +89,8 @@ def draw_diameters(
             short(names[position]), (sizes[position], diameters[position]), xytext=(-4 if is_right else 4, 4),
             textcoords="offset points", fontsize=8, color=INK, parse_math=False, ha="right" if is_right else "left",
         )  # fmt: skip
-    beside.set(xlabel="images", ylabel=measure)
-    beside.set_ylim(bottom=0)
+    # Room above for the name of the widest.
+    beside.set(xlabel="images", ylabel=measure, ylim=(0, 1.12 * float(diameters.max()) or 1.0))
     beside.margins(x=0.12)
     _head(beside, "size and diameter", "")
     return figure

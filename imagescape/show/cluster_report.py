@@ -2,10 +2,7 @@
 
 import io
 import re
-from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +11,8 @@ import pyarrow as pa
 from matplotlib.figure import Figure
 from pyarrow import csv, parquet
 
-from imagescape.cluster.exemplars import extremes, prototypes, representatives
 from imagescape.cluster.geometry import cluster_geometry
-from imagescape.collection.clusterings import cluster_labels, clustering_config
+from imagescape.collection.clusterings import cluster_labels
 from imagescape.collection.results import (
     can_be_drawn,
     classes,
@@ -26,20 +22,17 @@ from imagescape.collection.results import (
     map_names,
 )
 from imagescape.collection.store import Collection
-from imagescape.errors import CheckpointError, InputError
+from imagescape.errors import InputError
 from imagescape.evaluate.clusterings import Partition, partition_of, score_clustering
-from imagescape.pipeline.cluster_figures import EvaluatedClustering
 from imagescape.pipeline.cluster_scores import evaluate_clusterings
-from imagescape.pipeline.clustering import Source
-from imagescape.pipeline.stored_clusterings import clustered_source
 from imagescape.report.cluster_page import Card, Fact, Panel, Picture, Row, write_cluster_page
 from imagescape.report.cluster_plots import Cut, draw_cuts, draw_diameters, draw_matrix, draw_sizes
 from imagescape.report.map_plot import draw_map, save_figure
 from imagescape.report.markup import check_page_path
 from imagescape.runtime import track
+from imagescape.show.shown_clustering import Examples, ShownClustering, find_examples
 
 _PAGE_DPI = 130
-_EXTREMES = 5
 _MANY_CLUSTERS = 100  # beyond, fewer pictures of each, so that the page stays a page
 Table = dict[str, Any]
 
@@ -92,10 +85,10 @@ def write_cluster_report(
     measured = evaluate_clusterings(
         scape, [name], label=label, diameter_quantile=diameter_quantile, seed=seed, device=device
     ).clusterings[0]
-    shown = _Clustering(scape, name, measured)
+    shown = ShownClustering(scape, name, measured)
     cuts, cut_tables = _cuts(shown, label, diameter_quantile, device)
     figures, notes = _figures(shown, cuts, map_name, seed)
-    examples = _examples(shown, pictures or (4 if len(shown.clusters) > _MANY_CLUSTERS else 10), seed)
+    examples = find_examples(shown, pictures or (4 if len(shown.clusters) > _MANY_CLUSTERS else 10), seed)
     cards = _cards(shown, examples)
     if not any(one.data for card in cards for row in card.rows for one in row.pictures):
         notes.append("no pictures: the images have no thumbnails")
@@ -143,64 +136,7 @@ _PANELS = {
 }
 
 
-class _Clustering:
-    """A clustering with all that is known of it, in table order."""
-
-    def __init__(self, scape: Collection, name: str, measured: EvaluatedClustering) -> None:
-        self.scape, self.name, self.measured = scape, name, measured
-        self.labels, self.is_in = cluster_labels(scape, name)
-        self.partition: Partition = partition_of(self.labels[self.is_in])
-        self.clusters = self.partition.clusters
-        self.config: dict[str, Any] = {}
-        with suppress(CheckpointError):  # `measured.missing` says so
-            self.config = clustering_config(scape, name)
-
-    @cached_property
-    def source(self) -> Source | None:
-        """What was clustered, where geometry could be measured in it."""
-        return None if self.measured.geometry is None else clustered_source(self.scape, self.config)
-
-    @cached_property
-    def rows(self) -> np.ndarray:
-        """Rows that have what was clustered."""
-        assert self.source is not None
-        return np.flatnonzero(self.is_in & self.source.usable("euclidean"))
-
-    @cached_property
-    def probability(self) -> np.ndarray | None:
-        """Of each row's own cluster, (rows,) float32, NaN where it is not known; None where none is."""
-        column = f"cluster_{self.name}_probability"
-        if column not in self.scape.columns:
-            return None
-        return self.scape.read([column])[column].to_numpy().astype(np.float32)
-
-    @cached_property
-    def given_names(self) -> dict[int, str]:
-        """Names by cluster; clusters without one are not in it."""
-        column = f"cluster_{self.name}_name"
-        if column not in self.scape.columns:
-            return {}
-        every = np.array(self.scape.read([column])[column].to_pylist(), dtype=object)
-        names = {}
-        for cluster in self.clusters.tolist():
-            said = Counter(" ".join(one.split()) for one in every[self.labels == cluster] if one)
-            if said:
-                names[cluster] = said.most_common(1)[0][0]
-        return names
-
-    @cached_property
-    def words(self) -> dict[int, str]:
-        """What figures call each cluster: its name, or its number; no two are alike."""
-        numbers = {one: f"cluster {one}" if self.given_names else str(one) for one in self.clusters.tolist()}
-        words = numbers | self.given_names
-        often = Counter(words.values())
-        return {one: word if often[word] == 1 else f"{word} ({one})" for one, word in words.items()}
-
-    def words_of(self, clusters: np.ndarray) -> list[str]:
-        return [self.words[one] for one in clusters.tolist()]
-
-
-def _origin(shown: _Clustering) -> str:
+def _origin(shown: ShownClustering) -> str:
     recipe = shown.config.get("recipe") or shown.config.get("clustering") or {}
     of = shown.config.get("map") and f"the map '{shown.config['map']}'"
     of = of or (shown.config.get("features") and f"features '{shown.config['features']}'")
@@ -224,7 +160,7 @@ _FACTS = {
 }
 
 
-def _facts(shown: _Clustering) -> list[Fact]:
+def _facts(shown: ShownClustering) -> list[Fact]:
     partition, sizes, scalars = shown.partition, shown.partition.sizes, shown.measured.scalars()
     facts = [
         Fact("clusters", f"{len(sizes):,}"),
@@ -246,7 +182,7 @@ def _facts(shown: _Clustering) -> list[Fact]:
 
 
 def _figures(
-    shown: _Clustering, cuts: list[Cut], map_name: str | None, seed: int
+    shown: ShownClustering, cuts: list[Cut], map_name: str | None, seed: int
 ) -> tuple[dict[str, Figure], list[str]]:
     """The figures by name, and what is not among them and why."""
     figures: dict[str, Figure] = {}
@@ -280,7 +216,7 @@ def _class_order(matches: np.ndarray, count: int) -> list[int]:
     return list(dict.fromkeys([*(one for one in matches.tolist() if one >= 0), *range(count)]))
 
 
-def _map_figure(shown: _Clustering, map_name: str | None, seed: int) -> tuple[Figure | None, list[str]]:
+def _map_figure(shown: ShownClustering, map_name: str | None, seed: int) -> tuple[Figure | None, list[str]]:
     scape = shown.scape
     flat = [one for one in map_names(scape) if can_be_drawn(scape, one)]
     if map_name is None and not flat:
@@ -308,42 +244,6 @@ def _map_figure(shown: _Clustering, map_name: str | None, seed: int) -> tuple[Fi
     return figure, []
 
 
-@dataclass(frozen=True, slots=True)
-class _Examples:
-    """Images of each cluster, as rows of the table, by kind; of noise only random ones, under -1."""
-
-    rows: dict[int, dict[str, np.ndarray]]
-
-    @property
-    def every(self) -> np.ndarray:
-        every = [rows for kinds in self.rows.values() for rows in kinds.values()]
-        return np.unique(np.concatenate(every)) if every else np.empty(0, np.int64)
-
-
-def _examples(shown: _Clustering, count: int, seed: int) -> _Examples:
-    found: dict[int, dict[str, np.ndarray]] = {one: {} for one in shown.clusters.tolist()}
-    if shown.source is not None and (shown.labels[shown.rows] >= 0).any():
-        rows, far = shown.rows, min(_EXTREMES, count)
-        vectors, labels, sure = shown.source.vectors("euclidean")[rows], shown.labels[rows], shown.probability
-        sure = None if sure is None else sure[rows]
-        known = sure is not None and bool(np.isfinite(sure[labels >= 0]).all())
-        most = prototypes(vectors, labels, sure if known else None)
-        edge = extremes(vectors, labels, far)
-        for position, one in enumerate(edge.clusters.tolist()):
-            found[one]["prototype"] = rows[most[position : position + 1]]
-            for kind, ends in (("nearest", edge.nearest[position]), ("farthest", edge.farthest[position])):
-                found[one][kind] = rows[ends[ends >= 0]]
-    if len(shown.clusters):
-        for one, some in zip(shown.clusters.tolist(), representatives(shown.labels, count, seed=seed), strict=True):
-            found[one]["representative"] = some[some >= 0]
-    noise = np.flatnonzero(shown.is_in & (shown.labels < 0))
-    if len(noise):
-        alone = np.where(shown.is_in & (shown.labels < 0), 0, -1)
-        found[-1] = {"representative": representatives(alone, count, seed=seed)[0]}
-        found[-1]["representative"] = found[-1]["representative"][found[-1]["representative"] >= 0]
-    return _Examples(found)
-
-
 _TITLES = {
     "prototype": "prototype",
     "nearest": "nearest to the centre",
@@ -352,7 +252,7 @@ _TITLES = {
 }
 
 
-def _cards(shown: _Clustering, examples: _Examples) -> list[Card]:
+def _cards(shown: ShownClustering, examples: Examples) -> list[Card]:
     rows = examples.every
     columns = [one for one in ("uri", "thumbnail") if one in shown.scape.columns]
     taken = shown.scape.take(rows, columns)
@@ -373,7 +273,7 @@ def _cards(shown: _Clustering, examples: _Examples) -> list[Card]:
     return cards
 
 
-def _about_clusters(shown: _Clustering) -> dict[int, str]:
+def _about_clusters(shown: ShownClustering) -> dict[int, str]:
     """The figures of each cluster in a sentence."""
     words = {
         one: [f"{size / shown.partition.n:.1%} of the images"]
@@ -394,7 +294,9 @@ def _about_clusters(shown: _Clustering) -> dict[int, str]:
     return {one: "; ".join(parts) for one, parts in words.items()}
 
 
-def _cuts(shown: _Clustering, label: str | None, quantile: float, device: str) -> tuple[list[Cut], dict[str, Table]]:
+def _cuts(
+    shown: ShownClustering, label: str | None, quantile: float, device: str
+) -> tuple[list[Cut], dict[str, Table]]:
     """The parts of a clustering that have clusters, such as cuts, and the same as tables."""
     part_of = re.compile(rf"cluster_{re.escape(shown.name)}_(\d+|eps[\w-]+)")
     found = [part_of.fullmatch(one) for one in cluster_columns(shown.scape, shown.name)]
@@ -449,7 +351,7 @@ def _columns(lines: list[dict[str, Any]]) -> Table:
     return {name: [line[name] for line in lines] for name in lines[0]}
 
 
-def _tables(shown: _Clustering, examples: _Examples) -> dict[str, Table]:
+def _tables(shown: ShownClustering, examples: Examples) -> dict[str, Table]:
     scape, scores = shown.scape, shown.measured.scores
     ids = ids_of(scape)
     uris = scape.read(["uri"])["uri"].to_pylist()
@@ -494,7 +396,7 @@ def _tables(shown: _Clustering, examples: _Examples) -> dict[str, Table]:
     return tables
 
 
-def _cluster_table(shown: _Clustering) -> Table:
+def _cluster_table(shown: ShownClustering) -> Table:
     """A line a cluster: name, size, share, the geometry, and the class that it stands for."""
     k, geometry, scores = len(shown.clusters), shown.measured.geometry, shown.measured.scores
     table: Table = {

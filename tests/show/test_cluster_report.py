@@ -13,7 +13,7 @@ from imagescape.collection.results import ids_of
 from imagescape.collection.store import Collection
 from imagescape.errors import InputError
 from imagescape.pipeline.clustering import cluster
-from imagescape.report.cluster_plots import draw_sizes
+from imagescape.report.cluster_plots import draw_matrix, draw_sizes
 from imagescape.show.cluster_report import write_cluster_report
 
 KINDS = np.repeat(["red", "green", "<i>blue</i>"], [12, 8, 4])
@@ -87,9 +87,32 @@ def test_the_tables_say_what_is_in_the_collection(scape, tmp_path):
     examples = [one for one in table(tmp_path, "examples") if (one["cluster"], one["kind"]) == ("0", "nearest")]
     order = np.argsort(np.linalg.norm(vectors - vectors.mean(axis=0), axis=1))
     assert [one["image_id"] for one in examples] == ids_of(scape)[order[:5]].tolist()
+    examples = [one for one in table(tmp_path, "examples") if (one["cluster"], one["kind"]) == ("0", "farthest")]
+    assert [one["image_id"] for one in examples] == ids_of(scape)[order[:-6:-1]].tolist()
     assert [(one["cut"], one["clusters"], one["largest"]) for one in table(tmp_path, "cuts")][-1] == ("3", "3", "12")
     assert [one["images"] for one in table(tmp_path, "confusion")] == ["12", "8", "4"]
     assert {one["iou"] for one in table(tmp_path, "confusion")} <= {"1", "1.0"}
+
+
+def test_shares_of_classes_by_hand(scape, tmp_path, monkeypatch):
+    """Cluster 0: 2 of a and 8 of b; cluster 3: 5 of a and one that has no class; so b stands first."""
+    drawn = {}
+
+    def noted(values, rows, columns, **about):
+        drawn[about["measure"]] = (values, list(rows), list(columns))
+        return draw_matrix(values, rows, columns, **about)
+
+    monkeypatch.setattr("imagescape.show.cluster_report.draw_matrix", noted)
+    found, kinds = [0] * 10 + [3] * 6 + [-1] * 9, ["a"] * 2 + ["b"] * 8 + ["a"] * 5 + [None] + ["b"] * 9
+    scape.add_columns(ids_of(scape), {"cluster_O": np.array(found), "letter": kinds})
+    write_cluster_report(scape, "O", tmp_path / "o.html", label="letter", files=tmp_path)
+    shares, rows, columns = drawn["share of the cluster"]
+    assert (rows, columns) == (["0", "3"], ["b", "a"])
+    assert shares.tolist() == [[0.8, 0.2], [0, 1]]
+    assert np.allclose(drawn["IoU"][0], [[8 / 19, 2 / 15], [0, 5 / 7]])
+    assert [(one["cluster"], one["class"], one["images_of_class"]) for one in table(tmp_path, "clusters")] == [
+        ("0", "b", "8"), ("3", "a", "5"),
+    ]  # fmt: skip
 
 
 def test_the_map_is_coloured_by_cluster(scape, tmp_path):
