@@ -33,9 +33,14 @@ def start(*arguments, **options):
     """The program as a process of its own, on one thread."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | options.pop("env", {})
     command = [sys.executable, "-m", "imagescape", *map(str, arguments)]
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
-    )
+    # Whoever runs the tests in the background of a shell has Ctrl-C ignored, and so would the program.
+    heard = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+        )
+    finally:
+        signal.signal(signal.SIGINT, heard)
 
 
 def write_images(folder, count=60):
