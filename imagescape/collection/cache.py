@@ -1,4 +1,4 @@
-"""The pixels of a collection's images, decoded once for each size and kept as one memory-mapped array.
+"""What is made of a picture once and kept: the pixels of a collection's images, for each size one memory-mapped array.
 
 `cache/pixels-<size>px-<fit>[-<resample>]/` holds them as uint8 (n, size, size, 3); see `rows_file`.
 
@@ -11,12 +11,14 @@ import functools
 import itertools
 import math
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from PIL import Image
 
 from imagescape.collection.decoding import CHUNK_BYTES, CHUNK_ROWS, Flaw, decoded, flag, wanted_rows
 from imagescape.collection.locking import exclusive
@@ -101,39 +103,73 @@ def cached_pixels(
         raise InputError(f"pixels need a size of 1 px or more and a fit of {get_args(Fit)}, got {size_px} and '{fit}'")
     folder = collection.path / "cache" / f"pixels-{size_px}px-{fit}{'' if resample == 'bicubic' else f'-{resample}'}"
     files = RowsFile(folder, "pixels.u8", (size_px, size_px, 3), np.dtype(np.uint8))
+    work = functools.partial(square, size_px=size_px, fit=fit, resample=resample)
+    return CachedPixels(*cached_rows(collection, files, work, f"decoding to {size_px} px", at_least_px=size_px))
+
+
+def cached_rows(
+    collection: "Collection",
+    files: RowsFile,
+    work: Callable[[Image.Image], np.ndarray],
+    doing: str,
+    *,
+    at_least_px: int | None = None,
+) -> "tuple[np.ndarray, np.ndarray | Rows]":
+    """What `work` makes of the picture of each usable image, from `files`; pictures that are not in it are decoded.
+
+    An image that can no longer be read, or whose file changed, is flagged in the collection and left out.
+
+    Args:
+        collection: Where the images are.
+        files: Where the rows are kept. A killed run goes on in it.
+        work: From an upright RGB picture to a row of `files`; called on threads.
+        doing: Shown while images are decoded.
+        at_least_px: As for `decoded`.
+
+    Returns:
+        Image ids (n,) in table order, and their rows: a memory-mapped array, or `Rows` of one.
+
+    Raises:
+        CollectionError: the disk is too small.
+    """
     if not contains(files.ids(), collection.ok_ids()).all():
-        with exclusive(files.folder / "lock", f"decoding to {size_px} px"):
-            _build(collection, files, size_px, fit, resample)
+        with exclusive(files.folder / "lock", doing):
+            _fill(collection, files, work, doing, at_least_px)
     ids, cached = collection.ok_ids(), files.ids()
-    pixels = files.array(len(cached))
+    rows = files.array(len(cached))
     if np.array_equal(ids, cached):
-        return CachedPixels(ids, pixels)
+        return ids, rows
     ids = ids[contains(cached, ids)]  # rows that another process added this very moment wait for the next call
     positions = pc.index_in(pa.array(ids, pa.string()), value_set=pa.array(cached, pa.string())).to_numpy()
-    return CachedPixels(ids, Rows(pixels, positions.astype(np.int64)))
+    return ids, Rows(rows, positions.astype(np.int64))
 
 
-def _build(collection: "Collection", files: RowsFile, size_px: int, fit: Fit, resample: Resample) -> None:
+def _fill(
+    collection: "Collection",
+    files: RowsFile,
+    work: Callable[[Image.Image], np.ndarray],
+    doing: str,
+    at_least_px: int | None,
+) -> None:
     rows = files.cut()
     wanted = wanted_rows(collection)
     wanted = wanted.filter(pa.array(~contains(files.ids(), wanted["image_id"].to_numpy().astype("U16"))))
     needed, free = len(wanted) * files.row_bytes, shutil.disk_usage(files.folder).free
     if needed > free:
         raise CollectionError(
-            f"the pixel cache of '{collection.path}' at {size_px} px needs {needed / 1e6:,.0f} MB more, "
+            f"{doing} needs {needed / 1e6:,.0f} MB more in '{collection.path}', "
             f"the disk has {free / 1e6:,.0f} MB free; free some space or train on smaller images"
         )
     flaws: list[tuple[str, Flaw]] = []
     try:
-        with track(f"decoding to {size_px} px", rows + len(wanted), done=rows) as progress:
-            work = functools.partial(square, size_px=size_px, fit=fit, resample=resample)
-            squares = decoded(collection, wanted, work, at_least_px=size_px)
+        with track(doing, rows + len(wanted), done=rows) as progress:
+            made = decoded(collection, wanted, work, at_least_px=at_least_px)
             # Written in the order of the table, so that an uninterrupted cache needs no index.
-            while part := list(itertools.islice(squares, _rows_at_once(files.row_bytes))):
+            while part := list(itertools.islice(made, _rows_at_once(files.row_bytes))):
                 good = [(image_id, result) for image_id, result in part if not isinstance(result, Flaw)]
                 flaws += [(image_id, result) for image_id, result in part if isinstance(result, Flaw)]
                 if good:
-                    files.append([image_id for image_id, _ in good], np.stack([pixels for _, pixels in good]), rows)
+                    files.append([image_id for image_id, _ in good], np.stack([row for _, row in good]), rows)
                     rows += len(good)
                 progress.advance(len(part))
     finally:

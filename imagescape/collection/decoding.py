@@ -86,6 +86,22 @@ def decoded(
         )
 
 
+def originals(collection: "Collection", wanted: pa.Table) -> Iterator[tuple[str, bytes | np.ndarray | Flaw]]:
+    """Each image as it came, with its id, in the order of `wanted`: its file's bytes, or pixels from an array.
+
+    Args:
+        collection: Where the images are.
+        wanted: Rows of `wanted_rows`.
+
+    Yields:
+        The id, and the image, or the flaw where it could not be had or is no longer the one that was ingested.
+    """
+    stored = "image" in collection.columns
+    for chunk in _chunks(wanted):
+        for row, content, is_stored in _tasks(collection, chunk, stored):
+            yield row["image_id"], _original(row, content, is_stored)
+
+
 def flag(collection: "Collection", flaws: Sequence[tuple[str, Flaw]]) -> None:
     """Write the flaws that were met into their rows."""
     if not flaws:
@@ -156,17 +172,24 @@ def _picture(
     at_least_px: int | None,
 ) -> T | Flaw:
     try:
-        if content is None:
-            content = fetch([row["uri"]])[0]
-        if isinstance(content, Decoded):
-            return Flaw(content.status, content.reason)
-        if not is_stored and content_sha256(content) != row["sha256"]:
-            return Flaw("vanished", REPLACED)
-        if isinstance(content, np.ndarray):
-            return work(from_array(content))
+        original = _original(row, content, is_stored)
+        if isinstance(original, Flaw):
+            return original
+        if isinstance(original, np.ndarray):
+            return work(from_array(original))
         # The very bytes that were accepted at ingest, under whatever settings, are accepted here.
         limit = max((row["width"] or 0) * (row["height"] or 0), DEFAULT_MAX_PIXELS)
-        result = decode(content, max_pixels=limit, salvage_truncated=True, at_least_px=at_least_px)
+        result = decode(original, max_pixels=limit, salvage_truncated=True, at_least_px=at_least_px)
         return Flaw(result.status, result.reason) if result.image is None else work(result.image)
     except Exception as error:  # whatever one image breaks, the others must go on
         return Flaw("unreadable", f"cannot be processed: {type(error).__name__}: {error}")
+
+
+def _original(row: dict[str, Any], content: _Content, is_stored: bool) -> bytes | np.ndarray | Flaw:
+    if content is None:
+        content = fetch([row["uri"]])[0]
+    if isinstance(content, Decoded):
+        return Flaw(content.status, content.reason)
+    if not is_stored and content_sha256(content) != row["sha256"]:
+        return Flaw("vanished", REPLACED)
+    return content

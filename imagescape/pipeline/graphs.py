@@ -17,7 +17,7 @@ from imagescape.learn.placing import Components
 from imagescape.learn.recipe import Recipe
 from imagescape.pipeline.similarity import without_own
 from imagescape.runtime import track
-from imagescape.search.index import build_index
+from imagescape.search.index import Index, build_index
 
 # Comparing every row with every other is fine up to here; beyond, an index that looks at some of them.
 EXACT_ROWS = 200_000
@@ -64,8 +64,7 @@ def graph_of_images(
 def approximate_graph(inputs: np.ndarray, k: int, *, metric: Metric, seed: int) -> np.ndarray:
     """Neighbours of very many rows, (n, k), by an index that looks at some of them."""
     rows = np.arange(len(inputs))
-    lists = 2 ** round(math.log2(4 * math.sqrt(len(inputs))))
-    index = build_index(inputs, rows, engine=f"IVF{lists},Flat", metric=metric, seed=seed, search_width=8)
+    index = index_of_many(inputs, metric=metric, seed=seed)
     graph = np.empty((len(inputs), k), np.int64)
     with track("neighbours", len(inputs)) as progress:
         for here in np.array_split(rows, math.ceil(len(rows) / 4096)):
@@ -73,6 +72,13 @@ def approximate_graph(inputs: np.ndarray, k: int, *, metric: Metric, seed: int) 
             graph[here] = np.where(others < 0, here[:, None], others)  # too few in the lists it saw: its own, no pull
             progress.advance(len(here))
     return graph
+
+
+def index_of_many(inputs: np.ndarray, *, metric: Metric, seed: int) -> Index:
+    """An index over very many rows, under their positions, that looks at some of them for each query."""
+    lists = 2 ** round(math.log2(4 * math.sqrt(len(inputs))))
+    engine = f"IVF{lists},Flat"
+    return build_index(inputs, np.arange(len(inputs)), engine=engine, metric=metric, seed=seed, search_width=8)
 
 
 @dataclass(frozen=True)

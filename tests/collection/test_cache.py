@@ -90,7 +90,7 @@ def test_each_size_and_fit_has_its_own_cache(collection, size, fit):
 
 def test_a_second_call_decodes_nothing(collection, monkeypatch):
     collection.pixels(SIZE)
-    monkeypatch.setattr(cache, "_build", lambda *arguments: pytest.fail("built again"))
+    monkeypatch.setattr(cache, "_fill", lambda *arguments: pytest.fail("built again"))
     check(collection, 0, 1, 2, 3, 4)
 
 
@@ -256,7 +256,7 @@ def test_images_are_fetched_in_chunks_of_bounded_size():
 def test_a_disk_too_small_is_told_before_the_work(collection, monkeypatch):
     usage = namedtuple("usage", "free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(5 * SIZE * SIZE * 3 - 1))
-    with pytest.raises(CollectionError, match=r"needs .* MB more, the disk has"):
+    with pytest.raises(CollectionError, match=r"needs .* MB more in .*, the disk has"):
         collection.pixels(SIZE)
 
 
