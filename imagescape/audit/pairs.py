@@ -15,9 +15,14 @@ from scipy.sparse.csgraph import connected_components
 
 from imagescape.errors import InputError
 
-Metric = Literal["hamming", "cosine", "euclidean"]
+Metric = Literal["hamming", "cosine", "euclidean", "relative"]
 
-_UNITS = {"hamming": "bits", "cosine": "cosine similarity", "euclidean": "Euclidean distance"}
+_UNITS = {
+    "hamming": "bits",
+    "cosine": "cosine similarity",
+    "euclidean": "Euclidean distance",
+    "relative": "share of what was allowed",
+}
 
 
 def distance_of(threshold: float, metric: Metric) -> float:
@@ -123,6 +128,28 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.first)
 
+    @property
+    def loosest(self) -> float:
+        """The threshold up to which pairs were looked for, as `at` takes it."""
+        return 1 - self.radius if self.metric == "cosine" else self.radius
+
+    def relative(self, zero: float = 0.0) -> Self:
+        """Distances as shares of the radius, so that pairs of several metrics can be concatenated.
+
+        Args:
+            zero: The share that distance 0 becomes, in [0, 1): above 0 where equal values are no proof of equal images.
+        """
+        share = self.distance / self.radius if self.radius else self.distance
+        return type(self).of(
+            self.first,
+            self.second,
+            zero + (1 - zero) * share,
+            metric="relative",
+            radius=1.0,
+            limit=self.limit,
+            crowded=self.crowded,
+        )
+
     def at(self, threshold: float) -> Self:
         """Those within a stricter threshold: bits or a distance that is smaller, a cosine similarity that is larger.
 
@@ -131,14 +158,17 @@ class Pairs:
         """
         distance = distance_of(threshold, self.metric)
         if distance > self.radius:
-            loosest = 1 - self.radius if self.metric == "cosine" else self.radius
             raise InputError(
-                f"pairs were looked for up to {loosest:g} ({_UNITS[self.metric]}) and cannot tell of {threshold:g}, "
-                "which is looser; search again"
+                f"pairs were looked for up to {self.loosest:g} ({_UNITS[self.metric]}) and cannot tell of "
+                f"{threshold:g}, which is looser; search again"
             )
         count = int(np.searchsorted(self.distance, np.float32(distance), side="right"))
         cut = {name: getattr(self, name)[:count] for name in ("first", "second", "distance")}
         return replace(self, **cut, radius=distance)
+
+    def where(self, chosen: np.ndarray) -> Self:
+        """Some of the pairs, by (p,) bool."""
+        return replace(self, **{name: getattr(self, name)[chosen] for name in ("first", "second", "distance")})
 
     def moved(self, places: np.ndarray) -> Self:
         """The same after rows have moved: row i is now at `places[i]`, or gone where that is -1.
@@ -175,8 +205,7 @@ class Pairs:
         )
 
     def __str__(self) -> str:
-        loosest = 1 - self.radius if self.metric == "cosine" else self.radius
-        text = f"{len(self):,} pairs of rows up to {loosest:g} ({_UNITS[self.metric]})"
+        text = f"{len(self):,} pairs of rows up to {self.loosest:g} ({_UNITS[self.metric]})"
         if len(self.crowded):
             text += (
                 f"; {len(self.crowded):,} rows have more than {self.limit} near ones: of these the nearest were kept"

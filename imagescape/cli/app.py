@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from imagescape import __version__
+from imagescape.cli.auditing import audit
 from imagescape.cli.clusters import cluster
 from imagescape.cli.learning import demo, map_command, run, train
 from imagescape.cli.looking import evaluate, plot
@@ -56,7 +57,7 @@ def main_options(
 # In the order of work, which is the order of `--help`.
 for verb in (
     demo, run, ingest, info, train, map_command, embed, neighbors, cluster, name_command, export_names, import_names,
-    search, attack, experiment, convert, evaluate, report, plot, export,
+    audit, search, attack, experiment, convert, evaluate, report, plot, export,
 ):  # fmt: skip
     app.command(verb.__name__.removesuffix("_command").replace("_", "-"))(verb)
 

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -81,17 +81,92 @@ def info(
 
 def export(
     scape: Scape,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.npy", help="Where the values go.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE.npy", help="Where the values of the features go."),
+    ] = None,
     features: Annotated[
         str | None, typer.Option("--features", help="Name of the features. [default: the last that were made]")
     ] = None,
+    keep_list: Annotated[
+        Path | None,
+        typer.Option("--keep-list", metavar="FILE", help="Images to keep by the last audit: .csv, .json or .txt."),
+    ] = None,
+    remove_list: Annotated[
+        Path | None, typer.Option("--remove-list", metavar="FILE", help="The others, and why: .csv, .json or .txt.")
+    ] = None,
+    without: Annotated[
+        str | None,
+        typer.Option("--without", help="Issues whose images are not kept either: blurry,outlier,label_doubt,leak."),
+    ] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option("--to", metavar="DIR", help="A new folder for copies of the images to keep; needs --apply."),
+    ] = None,
+    apply: Annotated[
+        bool, typer.Option("--apply/--dry-run", help="Copy, and do not only say what would be copied.")
+    ] = False,
+    link: Annotated[bool, typer.Option("--link", help="Hard links instead of copies, where that is possible.")] = False,
+    as_json: Json = False,
 ) -> None:
-    """Write features as `.npy`, with the images they belong to in `.csv` beside it, row by row.
+    """Write features as `.npy`, with their images in `.csv` beside it; or which images to keep, as lists or as copies.
+
+    The images of the collection stay where they are, unchanged, whatever is exported.
 
     Example: `imagescape export photos.scape --features efficientnet_lite0 -o features.npy`
+
+    Example: `imagescape export photos.scape --keep-list keep.txt --remove-list remove.csv --without blurry`
+
+    Example: `imagescape export photos.scape --to clean/ --apply`
     """
     from imagescape.collection.store import Collection
     from imagescape.pipeline.exporting import export_features
 
-    for path in export_features(Collection.open(scape), features, output):
-        print(path)
+    collection, lists = Collection.open(scape), (keep_list, remove_list)
+    if output is None and to is None and not any(lists):
+        raise InputError("nothing to export: say -o FILE.npy, --keep-list FILE, --remove-list FILE or --to DIR")
+    if output is None and features is not None:
+        raise InputError("--features are exported to -o FILE.npy")
+    if to is None and (apply or link):
+        raise InputError("--apply and --link are of copies: say --to DIR")
+    if without is not None and to is None and not any(lists):
+        raise InputError("--without is for --keep-list, --remove-list and --to")
+    written = [] if output is None else list(export_features(collection, features, output))
+    result: dict[str, Any] = {}
+    if to is not None or any(lists):
+        result = _export_choice(collection, lists, without, to, apply=apply, link=link)
+        written += result.pop("written")
+    said = [*map(str, written), *result.pop("said", ())]
+    print_result({"files": [str(path) for path in written], **result}, as_json, "\n".join(said))
+
+
+def _export_choice(
+    collection: Any,
+    lists: tuple[Path | None, Path | None],
+    without: str | None,
+    to: Path | None,
+    *,
+    apply: bool,
+    link: bool,
+) -> dict[str, Any]:
+    from imagescape.cli.looking import names_of
+    from imagescape.pipeline.lists import check_list_path, choose, copy_images, write_list
+
+    for path in filter(None, lists):
+        check_list_path(path)
+    choice = choose(collection, names_of(without))
+    sides = zip(lists, (choice.kept, choice.removed), strict=True)
+    result: dict[str, Any] = {"kept": len(choice.kept), "removed": len(choice.removed)}
+    result["written"] = [write_list(rows, path) for path, rows in sides if path is not None]
+    result["said"] = [f"{len(choice.kept):,} images to keep, {len(choice.removed):,} not"]
+    if to is not None:
+        copied = copy_images(collection, choice.kept, to, apply=apply, link=link)
+        result["copied"] = {
+            "folder": str(copied.folder),
+            "images": copied.images,
+            "bytes": copied.size_bytes,
+            "failed": copied.failed,
+            "is_done": copied.is_done,
+        }
+        result["said"].append(str(copied))
+    return result

@@ -3,6 +3,7 @@
 No pyplot: a figure belongs to its caller alone.
 """
 
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -115,6 +116,13 @@ def save_figure(figure: Figure, path: str | Path, *, dpi: int = 200) -> Path:
     with rc_context({"svg.hashsalt": "imagescape"}):  # the names of an SVG's parts are random without
         figure.savefig(path, dpi=dpi, metadata=undated)
     return path
+
+
+def figure_png(figure: Figure, *, dpi: int = 130) -> bytes:
+    """A figure as it stands in a page."""
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=dpi, metadata={"Software": "imagescape"})
+    return out.getvalue()
 
 
 def check_figure_path(path: str | Path) -> Path:

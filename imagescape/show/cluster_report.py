@@ -1,6 +1,5 @@
 """`report`: everything that is known of a clustering as one page, and its figures and tables as files."""
 
-import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,14 +24,14 @@ from imagescape.collection.store import Collection
 from imagescape.errors import InputError
 from imagescape.evaluate.clusterings import Partition, partition_of, score_clustering
 from imagescape.pipeline.cluster_scores import evaluate_clusterings
-from imagescape.report.cluster_page import Card, Fact, Panel, Picture, Row, write_cluster_page
+from imagescape.report.cluster_page import Card, write_cluster_page
 from imagescape.report.cluster_plots import Cut, draw_cuts, draw_diameters, draw_matrix, draw_sizes
-from imagescape.report.map_plot import draw_map, save_figure
+from imagescape.report.gallery import Fact, Panel, Picture, Row
+from imagescape.report.map_plot import draw_map, figure_png, save_figure
 from imagescape.report.markup import check_page_path
 from imagescape.runtime import track
 from imagescape.show.shown_clustering import Examples, ShownClustering, find_examples
 
-_PAGE_DPI = 130
 _MANY_CLUSTERS = 100  # beyond, fewer pictures of each, so that the page stays a page
 Table = dict[str, Any]
 
@@ -98,7 +97,7 @@ def write_cluster_report(
         about=f"{len(shown.clusters)} clusters of {shown.partition.n:,} images; {_origin(shown)}",
         facts=_facts(shown),
         notes=[*measured.notes(), *notes],
-        panels=[Panel(key, *_PANELS[key], _png(figure)) for key, figure in figures.items()],
+        panels=[Panel(key, *_PANELS[key], figure_png(figure)) for key, figure in figures.items()],
         cards=cards,
     )
     if files is None:
@@ -265,7 +264,7 @@ def _cards(shown: ShownClustering, examples: Examples) -> list[Card]:
     cards = []
     for one, kinds in examples.rows.items():
         lines = [
-            Row(_TITLES[kind], [pictures[row] for row in kinds[kind].tolist()], is_prototype=kind == "prototype")
+            Row(_TITLES[kind], [pictures[row] for row in kinds[kind].tolist()], is_large=kind == "prototype")
             for kind in _TITLES
             if kind in kinds
         ]
@@ -421,12 +420,6 @@ def _cluster_table(shown: ShownClustering) -> Table:
                 images[place] = scores.table.counts[position, match]
         table |= {"class": pa.array(stands_for, pa.string()), "images_of_class": images}
     return table
-
-
-def _png(figure: Figure) -> bytes:
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=_PAGE_DPI, metadata={"Software": "imagescape"})
-    return out.getvalue()
 
 
 def _write_files(folder: Path, figures: dict[str, Figure], tables: dict[str, Table]) -> list[Path]:

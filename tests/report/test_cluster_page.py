@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from imagescape.errors import InputError
-from imagescape.report.cluster_page import Card, Fact, Panel, Picture, Row, write_cluster_page
+from imagescape.report.cluster_page import Card, write_cluster_page
+from imagescape.report.gallery import Fact, Panel, Picture, Row
 
 EVIL = '<script>alert("1")</script>'
 TAGS = {
@@ -53,7 +54,7 @@ def written(path, **given):
 
 def test_everything_is_there(tmp_path):
     row = Row("nearest", [Picture("a.png", picture("red")), Picture("b.png", None)])
-    first = Row("prototype", [Picture("p.png", picture("blue", 300))], is_prototype=True)
+    first = Row("prototype", [Picture("p.png", picture("blue", 300))], is_large=True)
     text, page = written(
         tmp_path / "r.html",
         title="Twelve groups",
