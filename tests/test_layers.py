@@ -19,7 +19,7 @@ LAYERS = [
     ["evaluate"],
     ["cluster"],
     ["learn", "report", "search", "demo.openmoji", "collection"],
-    ["features"],
+    ["features", "audit"],
     ["pipeline"],
     ["show"],
     ["demo.job"],
@@ -29,7 +29,7 @@ LAYERS = [
 LEVEL = {name: level for level, layer in enumerate(LAYERS) for name in layer}
 # Modules of the lowest layer that may know each other: runtime raises the errors.
 ALLOWED = {("runtime", "errors")}
-METHODS = ("evaluate", "cluster", "learn", "report", "search", "features")
+METHODS = ("evaluate", "cluster", "learn", "report", "search", "features", "audit")
 
 
 def home(module):

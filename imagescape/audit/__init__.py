@@ -1,0 +1,1 @@
+"""What is wrong: copies, oddities, bad images, doubtful labels."""
