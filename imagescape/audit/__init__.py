@@ -1,1 +1,1 @@
-"""What is wrong with a collection: duplicates, and copies across splits. Arrays in, frozen results out."""
+"""What is wrong with a collection: copies, oddities, bad images, doubtful labels. Arrays in, frozen results out."""
