@@ -23,7 +23,7 @@ from tests.collection.broken_files import write_broken_files
 ROOT = Path(__file__).parents[1]
 VERBS = (
     "demo", "run", "ingest", "info", "train", "map", "embed", "neighbors", "cluster", "name", "export-names",
-    "import-names", "search", "attack", "experiment", "convert", "evaluate", "report", "plot", "export",
+    "import-names", "audit", "search", "attack", "experiment", "convert", "evaluate", "report", "plot", "export",
 )  # fmt: skip
 SMALL = ["--backbone", "resnet10", "--stem", "strided", "--width", "4", "--batch-size", "16", "--device", "cpu"]
 TINY_MAP = [*SMALL, "--epochs", "2,1,1", "--seed", "0"]

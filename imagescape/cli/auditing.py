@@ -1,6 +1,5 @@
 """The verb that says what is wrong: `audit`."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,13 +8,6 @@ import typer
 from imagescape.cli.looking import names_of
 from imagescape.cli.options import Device, Json, Scape, Seed, print_result
 from imagescape.errors import InputError
-
-
-class Keep(StrEnum):
-    largest = "largest"
-    oldest = "oldest"
-    first = "first"
-    center = "center"
 
 
 def audit(
@@ -35,7 +27,9 @@ def audit(
         str | None,
         typer.Option("--by", help="Near-duplicates by 'hash' or 'features' alone. [default: both]"),
     ] = None,
-    keep: Annotated[Keep, typer.Option("--keep", help="Which of a group of duplicates stays.")] = Keep.largest,
+    keep: Annotated[
+        str, typer.Option("--keep", help="Which of a group of duplicates stays: largest, oldest, first or center.")
+    ] = "largest",
     reference: Annotated[
         list[str] | None,
         typer.Option("--reference", metavar="DIR", help="Images below it stay before others; the first DIR the most."),
@@ -68,7 +62,7 @@ def audit(
 ) -> None:
     """Look for duplicates, leaks, bad images, oddities and doubtful labels. Nothing is changed, moved or deleted.
 
-    What is found goes into columns of the table; `imagescape export --keep-list` makes lists of it. Of a collection
+    What is found goes into columns of the table; `imagescape export` makes lists of it. Of a collection
     that grew, only what is new is looked at, against everything.
 
     Example: `imagescape audit photos.scape -o audit.html`
@@ -111,7 +105,7 @@ def _settings(options: dict[str, Any]) -> dict[str, Any]:
         "features": options["features"],
         "bits": None if by == "features" else BITS if bits is None else bits,
         "similarity": None if by == "hash" else SIMILARITY if similarity is None else similarity,
-        "keep": options["keep"].value,
+        "keep": options["keep"],
         "reference": tuple(str(Path(one).absolute()) for one in options["reference"] or ()),
         **{name: options[name] for name in ("split", "label", "clusters", "map_name", "neighbors", "oddity", "doubt")},
         "thresholds": as_thresholds(_numbers(options["thresholds"])),

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -84,6 +84,8 @@ class AuditSettings:
     def __post_init__(self) -> None:
         if self.bits is None and self.similarity is None:
             raise InputError("near-duplicates are found by hashes or by features: give bits or a similarity")
+        if self.keep not in get_args(KeepRule):
+            raise InputError(f"keep must be one of {', '.join(get_args(KeepRule))}, got '{self.keep}'")
         if self.neighbors < 1:
             raise InputError(f"neighbors must be at least 1, got {self.neighbors}")
 
@@ -191,6 +193,10 @@ def _chosen(scape: Collection, settings: AuditSettings) -> AuditSettings:
     features = settings.features
     if features is None:
         floats = [name for name in feature_names(scape) if not _are_bits(scape, name)]
+        if not floats and settings.bits is None:
+            raise InputError(
+                f"'{scape.path}' has no features of a network; make some: imagescape embed {scape.path.name}"
+            )
         features = floats[-1] if floats else None
     else:
         check_features(scape, features)
@@ -203,7 +209,6 @@ def _chosen(scape: Collection, settings: AuditSettings) -> AuditSettings:
         settings,
         features=features,
         similarity=similarity,
-        bits=4 if settings.bits is None and similarity is None else settings.bits,
         split=default(settings.split, "split"),
         label=default(settings.label, "label_name", "label"),
         map_name=settings.map_name or next(iter(reversed(names_of_maps(scape))), None),
@@ -317,11 +322,17 @@ class _Work:
         if k < 1:
             self.missing.append(f"outliers and doubtful labels: {len(rows)} image has features, and no neighbour")
             return None
-        asked = {"of": self._made_by, "seed": self.settings.seed, "device": self.settings.device}
-        return self._spread(
-            remembered_nearest(self.scape, self.settings.features, self.ids[rows], values, k, **asked),
-            rows,  # type: ignore[arg-type]
+        found = remembered_nearest(
+            self.scape,
+            self.settings.features,
+            self.ids[rows],
+            values,
+            k,
+            of=self._made_by,
+            seed=self.settings.seed,
+            device=self.settings.device,
         )
+        return self._spread(found, rows)
 
     def _spread(self, found: Neighbors, rows: np.ndarray) -> Neighbors:
         """Neighbours among some of the rows as neighbours among all."""

@@ -277,7 +277,7 @@ def _map_panel(scape: Collection, audit: Audit) -> list[Panel]:
         seed=audit.settings.seed,
     )
     about = (
-        f"The {_FAMILIES} largest families of near-duplicates; a family is all that hangs together, from one near image "
-        "to the next. All other images are grey."
+        f"The {_FAMILIES} largest families of near-duplicates: a family is all that hangs together, image by image. "
+        "All other images are grey."
     )
     return [Panel("map", "On the map", about, figure_png(figure))]
