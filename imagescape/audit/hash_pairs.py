@@ -14,7 +14,6 @@ import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -159,7 +158,9 @@ def _search(
     words: np.ndarray, asked: int, scheme: Scheme, nearest: NearestPairs, advance: Callable[[float], None]
 ) -> None:
     """Go through all tables; each is shared out among threads."""
-    loop, n = _compiled(), len(words)
+    from imagescape.audit import kernels
+
+    n = len(words)
     with ThreadPoolExecutor(worker_count()) as threads:
         for table in scheme:
             keys = scheme.keys(words, table)
@@ -182,7 +183,7 @@ def _search(
                 while start < stop:
                     first, second = np.empty(room, np.int64), np.empty(room, np.int64)
                     distance = np.empty(room, np.float32)
-                    start, found = loop(
+                    start, found = kernels.compare_runs(
                         lines, order, ends, start, stop, asked, scheme.blocks, table, first, second, distance
                     )
                     nearest.add(first[:found], second[:found], distance[:found])
@@ -213,86 +214,3 @@ def _near(words: np.ndarray, radius: int, asked: int, rows: np.ndarray) -> Found
         parts.append((np.full(len(other), place), other, apart[other].astype(np.float32)))
     first, second, distance = (np.concatenate(side) for side in zip(*parts, strict=True))
     return first, second, distance
-
-
-@functools.cache
-def _compiled() -> Callable[..., Any]:
-    """The comparison of all that agree; compiled in a second or two, then kept in a cache on disk."""
-    # Here and not above: loading the compiler takes a moment that only this search needs.
-    import numba
-    from numba.extending import intrinsic
-
-    @intrinsic
-    def bits_set(typing: Any, word: Any) -> Any:
-        def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            return builder.ctpop(arguments[0])
-
-        return numba.types.uint64(numba.types.uint64), build
-
-    tile = 256
-
-    @numba.njit(nogil=True, cache=True)
-    def loop(
-        lines: Any,
-        order: Any,
-        ends: Any,
-        start: int,
-        stop: int,
-        asked: int,
-        blocks: Any,
-        table: Any,
-        first: Any,
-        second: Any,
-        distance: Any,
-    ) -> tuple[int, int]:
-        """From `start`, until `stop` or the room for pairs is used up: where it stopped, and how many were found."""
-        width, radius = len(lines), np.uint64(len(blocks) - len(table))
-        apart = np.empty(tile, np.uint64)
-        found = 0
-        for i in range(start, stop):
-            if order[i] >= asked:
-                continue
-            if len(first) - found < ends[i] - i:
-                return i, found
-            for begin in range(i + 1, ends[i], tile):
-                size = min(tile, ends[i] - begin)
-                own = lines[0, i]
-                close = 0
-                if width == 1:
-                    for t in range(size):
-                        apart[t] = bits_set(own ^ lines[0, begin + t])
-                        close += apart[t] <= radius
-                else:
-                    for t in range(size):
-                        apart[t] = bits_set(own ^ lines[0, begin + t])
-                    for column in range(1, width):
-                        own = lines[column, i]
-                        for t in range(size):
-                            apart[t] += bits_set(own ^ lines[column, begin + t])
-                    for t in range(size):
-                        close += apart[t] <= radius
-                if close == 0:
-                    continue
-                for t in range(size):
-                    if apart[t] > radius:
-                        continue
-                    # Taken from the first table in which the pair agrees: that of its first equal blocks.
-                    j, place, is_first = begin + t, 0, True
-                    for block in range(len(blocks)):
-                        if place == len(table):
-                            break
-                        differs = False
-                        for column in range(width):
-                            if (lines[column, i] ^ lines[column, j]) & blocks[block, column]:
-                                differs = True
-                        if not differs:
-                            if table[place] != block:
-                                is_first = False
-                                break
-                            place += 1
-                    if is_first:
-                        first[found], second[found], distance[found] = order[i], order[j], apart[t]
-                        found += 1
-        return stop, found
-
-    return loop

@@ -90,7 +90,8 @@ class NearestPairs:
         pair = np.tile(np.arange(len(first)), 2)
         own = crowded[rows]  # the others keep all their pairs
         rows, others, pair = rows[own], others[own], pair[own]
-        order = np.lexsort((others, distance[pair], rows))
+        # By row and distance as one number: the bits of floats that are not negative are ordered as they are.
+        order = np.lexsort((others, rows << 32 | distance[pair].view(np.uint32).astype(np.int64)))
         rows, pair = rows[order], pair[order]
         rank = np.arange(len(rows)) - np.searchsorted(rows, rows)
         keep[pair[rank < self._limit]] = True
