@@ -180,6 +180,33 @@ def _square_of(a: Any, b: Any, scale_a: Any, scale_b: Any) -> Any:
 
 
 @numba.njit(nogil=True, cache=True)
+def set_bars(first: Any, second: Any, bits: Any, crowded: Any, limit: int, bar: Any) -> None:
+    """Write the `limit`-th of the near ones of each crowded row that has so many; see `nearest_pairs`.
+
+    Args:
+        first, second: Rows of the pairs, (p,).
+        bits: Of their distances, uint32.
+        crowded: Which rows are, (n,) bool.
+        limit: At least 1.
+        bar: Distance and other row of the `limit`-th as one number, (n,) uint64.
+    """
+    starts = np.zeros(len(crowded) + 1, np.int64)
+    for p in range(len(first)):
+        starts[first[p] + 1] += crowded[first[p]]
+        starts[second[p] + 1] += crowded[second[p]]
+    starts = np.cumsum(starts)
+    keys, place = np.empty(starts[-1], np.uint64), starts[:-1].copy()
+    for p in range(len(first)):
+        for row, other in ((first[p], second[p]), (second[p], first[p])):
+            if crowded[row]:
+                keys[place[row]] = np.uint64(bits[p]) << np.uint64(32) | np.uint64(other)
+                place[row] += 1
+    for row in range(len(crowded)):
+        if starts[row + 1] - starts[row] >= limit:
+            bar[row] = np.sort(keys[starts[row] : starts[row + 1]])[limit - 1]
+
+
+@numba.njit(nogil=True, cache=True)
 def cover(starts: Any, others: Any, apart: Any, copies: Any) -> Any:
     """Centres, one after the other the item with the most near ones that are in no group yet; see `duplicates`.
 
