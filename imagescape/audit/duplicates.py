@@ -11,10 +11,8 @@ Daylight's fingerprint and Tanimoto similarity"), with counts that are kept up t
 chain falls into pieces of three or so; a row whose near ones have all gone to centres it is not near to is left alone.
 """
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -95,50 +93,10 @@ def _cover(
     low: np.ndarray, high: np.ndarray, distance: np.ndarray, copies: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """The centre of each item (m,), and the distance to it, by the rule above."""
+    from imagescape.audit import kernels
+
     m = len(copies)
     ends = np.concatenate([low, high])
     order = np.argsort(ends, kind="stable")
     starts = np.searchsorted(ends[order], np.arange(m + 1))
-    return _compiled()(starts, np.concatenate([high, low])[order], np.tile(distance, 2)[order], copies)
-
-
-@functools.cache
-def _compiled() -> Callable[..., Any]:
-    """The rule as a loop over a heap; compiled in a second or two, then kept in a cache on disk."""
-    # Here and not above: loading the compiler takes a moment that only groups need.
-    import heapq
-
-    import numba
-
-    @numba.njit(nogil=True, cache=True)
-    def cover(starts: Any, others: Any, apart: Any, copies: Any) -> Any:
-        m = len(copies)
-        center, distance = np.full(m, -1, np.int64), np.zeros(m, np.float32)
-        near = copies.copy()
-        for i in range(m):
-            for e in range(starts[i], starts[i + 1]):
-                near[i] += copies[others[e]]
-        # The most near ones first, the lowest row of several: as one number.
-        heap = [i - near[i] * m for i in range(m)]
-        heapq.heapify(heap)
-        while len(heap) > 0:
-            entry = heapq.heappop(heap)
-            i = entry % m
-            if center[i] >= 0:
-                continue
-            if entry != i - near[i] * m:  # some of its near ones have gone since
-                heapq.heappush(heap, i - near[i] * m)
-                continue
-            center[i] = i
-            for e in range(starts[i], starts[i + 1]):
-                j = others[e]
-                if center[j] < 0:
-                    center[j], distance[j] = i, apart[e]
-            for e in range(starts[i], starts[i + 1]):
-                j = others[e]
-                if center[j] == i:
-                    for f in range(starts[j], starts[j + 1]):
-                        near[others[f]] -= copies[j]
-        return center, distance
-
-    return cover
+    return kernels.cover(starts, np.concatenate([high, low])[order], np.tile(distance, 2)[order], copies)

@@ -10,7 +10,9 @@ worth it is tried on a sample: the vectors of networks have most of their spread
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,17 +22,16 @@ from imagescape.audit.collapse import Distinct
 from imagescape.audit.nearest_pairs import NEAREST, Found, NearestPairs
 from imagescape.audit.pairs import Metric, Pairs
 from imagescape.errors import InputError
-from imagescape.evaluate.distances import comparison
-from imagescape.runtime import resolve_device
+from imagescape.runtime import worker_count
 
 _BLOCK_ROWS, _BLOCK_COLUMNS = 1024, 4096  # of the matrix of all pairs: 16 MiB of float32
 _READ_NUMBERS = 2**22  # numbers of rows made float64 at once: 32 MiB
-_MEASURED_NUMBERS = 2**21  # numbers of pairs measured at once: 8 MiB of float32, a side
+_FOUND_AT_ONCE = 2**16  # pairs that a look returns, or as many as one line has
 _AXES_FROM = 16_384  # rows that the axes are found on
 _TRIED_ROWS = 2048  # rows whose pairs show how many axes are worth it
 _AXES = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 _LOOKING = 24  # what it costs to look at an entry of the product, in multiplications
-_MEASURING = 60  # and a multiplication where two rows are fetched and measured
+_MEASURING = 8  # and a multiplication where two rows are fetched and measured
 _SLACK = 1e-5  # of squared lengths, well above the rounding of a product
 _NOWHERE = -1e30
 
@@ -42,7 +43,6 @@ def feature_pairs(
     radius: float | None = None,
     new: np.ndarray | None = None,
     limit: int = NEAREST,
-    device: str = "auto",
     advance: Callable[[float], None] = lambda share: None,
 ) -> Pairs:
     """All pairs of vectors with at least so much cosine similarity, or at most so far apart.
@@ -53,7 +53,6 @@ def feature_pairs(
         radius: Largest Euclidean distance, 0 or more.
         new: (n,) bool: only pairs with at least one of these rows are wanted, and only they take time.
         limit: Near ones that a row keeps at least; see `Pairs.crowded`.
-        device: Where the products run.
         advance: Told which share of the work is done since it was told last; in all 1.
 
     Returns:
@@ -78,10 +77,8 @@ def feature_pairs(
     if len(distinct.rows) < 2 or not distinct.asked:
         nothing = nearest.kept()
         return distinct.pairs(nothing, nearest.crowded, metric=metric, radius=farthest, limit=limit)
-    items = _Items(features, distinct, metric, farthest, device)
-    for first, second, distance, share in items.pairs():
-        nearest.add(first, second, distance)
-        advance(share)
+    items = _Items(features, distinct, metric, farthest)
+    items.pairs(nearest, advance)
     hubs = nearest.hubs(items.near)
     return distinct.kept(nearest, hubs, metric=metric, radius=farthest, limit=limit)
 
@@ -106,19 +103,22 @@ def _checked(features: np.ndarray) -> np.ndarray:
 class _Items:
     """Distinct rows, and their few coordinates (m, k + 1) with half their squared lengths, below 0."""
 
-    def __init__(self, features: np.ndarray, distinct: Distinct, metric: Metric, radius: float, device: str) -> None:
+    def __init__(self, features: np.ndarray, distinct: Distinct, metric: Metric, radius: float) -> None:
         self._features, self._rows, self._asked = features, distinct.rows, distinct.asked
         self._radius, self._is_cosine = radius, metric == "cosine"
-        self._device = resolve_device(device)
-        self._comparison = comparison(metric, torch.zeros(features.shape[1]))
+        # Half floats go as their bits: the compiled loop widens them in registers.
+        self._values = (
+            features.view(np.uint16) if features.dtype == np.float16 else features.astype(np.float32, copy=False)
+        )
         reach = math.sqrt(2 * radius) if self._is_cosine else radius  # between unit vectors
+        self._scale = np.ones(len(self._rows), np.float32)
         coordinates, half = self._turned(reach)
         longest = float(-2 * half[half > _NOWHERE].min(initial=0))
-        self._coordinates = torch.from_numpy(coordinates).to(self._device)
-        self._half = torch.from_numpy(half).to(self._device)
+        self._coordinates = torch.from_numpy(coordinates)
+        self._half = torch.from_numpy(half)
         # (|x - y|² - |x|² - |y|²) / -2 is the product, so they may be within reach where it is at least this.
-        slack = _SLACK * (longest - 2 * self._half.clamp_min(-longest / 2))
-        self._bound = -(reach**2) / 2 - self._half - slack
+        slack = _SLACK * (longest - 2 * np.maximum(half, -longest / 2))
+        self._bound = (-(reach**2) / 2 - half - slack).astype(np.float32)
 
     def _turned(self, reach: float) -> tuple[np.ndarray, np.ndarray]:
         """Centred rows along the principal axes that are worth it and the length of the rest, and -|row|² / 2."""
@@ -143,30 +143,29 @@ class _Items:
             half[here] = np.where(has_no_direction, _NOWHERE, -squares / 2)
         return coordinates, half
 
-    def pairs(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, float]]:
-        """Pairs within the radius, block by block, and the share of the work that each was."""
+    def pairs(self, nearest: NearestPairs, advance: Callable[[float], None]) -> None:
+        """Find all pairs within the radius, block by block; the rows of a block are shared out among threads."""
         m, asked = len(self._rows), self._asked
         every = sum(min(_BLOCK_ROWS, asked - i) * (m - i) for i in range(0, asked, _BLOCK_ROWS))
-        buffer = torch.empty(_BLOCK_ROWS * _BLOCK_COLUMNS, device=self._device)
-        for i in range(0, asked, _BLOCK_ROWS):
-            rows = torch.arange(i, min(i + _BLOCK_ROWS, asked), device=self._device)
-            for j in range(i, m, _BLOCK_COLUMNS):
-                columns = slice(j, min(j + _BLOCK_COLUMNS, m))
-                first, second = self._candidates(rows, columns, buffer)
-                upper = second > first
-                first, second, distance = self._measured(first[upper], second[upper])
-                yield first, second, distance, len(rows) * (columns.stop - j) / every
+        buffer = torch.empty(_BLOCK_ROWS * _BLOCK_COLUMNS)
+        with ThreadPoolExecutor(worker_count()) as threads:
+            for i in range(0, asked, _BLOCK_ROWS):
+                rows = np.arange(i, min(i + _BLOCK_ROWS, asked))
+                for j in range(i, m, _BLOCK_COLUMNS):
+                    columns = slice(j, min(j + _BLOCK_COLUMNS, m))
+                    product = self._product(rows, columns, buffer)
+                    cuts = np.linspace(0, len(rows), worker_count() + 1).astype(int)
+                    list(threads.map(partial(self._look, product, rows, j, nearest.add), cuts[:-1], cuts[1:]))
+                    advance(len(rows) * (columns.stop - j) / every)
 
     def near(self, rows: np.ndarray) -> Found:
         """As `NearestPairs.hubs` asks for them."""
-        parts = []
-        buffer = torch.empty(len(rows) * _BLOCK_COLUMNS, device=self._device)
-        asked = torch.from_numpy(rows).to(self._device)
+        parts: list[Found] = []
+        buffer = torch.empty(len(rows) * _BLOCK_COLUMNS)
         for j in range(0, len(self._rows), _BLOCK_COLUMNS):
             columns = slice(j, min(j + _BLOCK_COLUMNS, len(self._rows)))
-            first, second = self._candidates(asked, columns, buffer)
-            wanted = (first != second) & ((first < self._asked) | (second < self._asked))
-            parts.append(self._measured(first[wanted], second[wanted]))
+            product = self._product(rows, columns, buffer)
+            self._look(product, rows, j, lambda *found: parts.append(found), 0, len(rows), both_ways=True)
         first, second, distance = (np.concatenate(side) for side in zip(*parts, strict=True))
         place_of = np.empty(len(self._rows), np.int64)
         place_of[rows] = np.arange(len(rows))
@@ -174,36 +173,71 @@ class _Items:
         order = np.argsort(place, kind="stable")
         return place[order], second[order], distance[order]
 
-    def _candidates(self, rows: Tensor, columns: slice, buffer: Tensor) -> tuple[Tensor, Tensor]:
-        """Items that may be near each other."""
+    def _product(self, rows: np.ndarray, columns: slice, buffer: Tensor) -> np.ndarray:
+        """Of few coordinates, (rows, columns); valid until the next."""
         width = columns.stop - columns.start
         product = buffer[: len(rows) * width].view(len(rows), width)
         torch.addmm(self._half[columns], self._coordinates[rows], self._coordinates[columns].T, out=product)
-        bound = self._bound[rows]
-        some = (product.amax(dim=1) >= bound).nonzero().squeeze(1)
-        which, column = (product[some] >= bound[some, None]).nonzero(as_tuple=True)
-        return rows[some[which]], column + columns.start
+        return product.numpy()
 
-    def _measured(self, first: Tensor, second: Tensor) -> Found:
-        """Those within the radius, with their distance."""
-        parts: list[Found] = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))]
-        step = max(1, _MEASURED_NUMBERS // self._features.shape[1])
-        for a, b in zip(first.split(step), second.split(step), strict=True):
-            measured = self._comparison.distances(self._comparison.prepare(self._float(a)), self._float(b))
-            inside = measured <= self._radius
-            parts.append(tuple(one[inside].cpu().numpy() for one in (a, b, measured)))  # type: ignore[arg-type]
-        first_, second_, distance = (np.concatenate(side) for side in zip(*parts, strict=True))
-        return first_, second_, distance
+    def _look(
+        self,
+        product: np.ndarray,
+        rows: np.ndarray,
+        column: int,
+        take: Callable[[np.ndarray, np.ndarray, np.ndarray], None],
+        start: int,
+        stop: int,
+        *,
+        both_ways: bool = False,
+    ) -> None:
+        """Measure what passes the bound in lines `start` to `stop` of a product, and hand on what is within the radius.
 
-    def _float(self, items: Tensor) -> Tensor:
-        rows = self._features[self._rows[items.cpu().numpy()]]
-        return torch.from_numpy(rows.astype(np.float32, copy=False)).to(self._device)
+        Args:
+            product: As `_product` makes it.
+            rows: The item of each line.
+            column: The item of the first column.
+            take: Told the pairs: lower item first, unless `both_ways`.
+            start: First line.
+            stop: Behind the last.
+            both_ways: Also pairs whose second item is lower, and not those of two that are not asked for.
+        """
+        from imagescape.audit import kernels
+
+        room = max(_FOUND_AT_ONCE, product.shape[1])
+        square = np.float32(2 * self._radius if self._is_cosine else self._radius**2)
+        while start < stop:
+            first, second = np.empty(room, np.int64), np.empty(room, np.int64)
+            distance = np.empty(room, np.float32)
+            start, found = kernels.look(
+                product,
+                self._bound,
+                rows,
+                column,
+                start,
+                stop,
+                both_ways,
+                self._asked,
+                self._values,
+                self._rows,
+                self._scale,
+                square * np.float32(1 + _SLACK),
+                first,
+                second,
+                distance,
+            )
+            apart = distance[:found] / 2 if self._is_cosine else np.sqrt(distance[:found])
+            inside = apart <= np.float32(self._radius)
+            take(first[:found][inside], second[:found][inside], apart[inside])
 
     def _read(self, items: np.ndarray) -> np.ndarray:
         """Items as float64; of length 1, or 0, where directions are compared."""
         rows = self._features[self._rows[items]].astype(np.float64)
         if self._is_cosine:
-            rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float64).tiny)
+            lengths = np.linalg.norm(rows, axis=1)
+            scale = 1 / np.where(lengths > 0, lengths, 1)
+            self._scale[items] = scale
+            rows *= scale[:, None]
         return rows
 
 

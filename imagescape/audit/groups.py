@@ -144,5 +144,5 @@ def pixel_key(image: Image.Image | np.ndarray) -> bytes:
             mode += f" {image.info['transparency']}"
         image = np.asarray(image)
     digest = hashlib.sha256(_FORM.format(shape=image.shape, mode=mode, dtype=image.dtype.str).encode())
-    digest.update(np.ascontiguousarray(image))
+    digest.update(np.ascontiguousarray(image).data)
     return digest.digest()

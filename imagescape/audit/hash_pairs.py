@@ -14,7 +14,6 @@ import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -26,6 +25,7 @@ from imagescape.runtime import worker_count
 
 _MOST_TABLES = 1000
 _TABLES_TRIED = 3  # of each scheme, to count its runs
+_SAMPLE = 2**16  # hashes that show how evenly the bits are set
 _SORTING = 250  # what sorting a hash costs, in comparisons of two words
 _TASK = 2**28  # comparisons between two looks at the clock
 _FOUND_AT_ONCE = 2**20  # pairs that a task returns, or as many as one hash has
@@ -86,11 +86,11 @@ class Scheme:
     chosen: int
 
     @classmethod
-    def of(cls, bits: int, radius: int, chosen: int) -> "Scheme":
-        """Neighbouring bits of a hash say nearly the same, so they are dealt out to different blocks."""
-        count = radius + chosen
-        block_of = np.arange(bits) % count
-        members = block_of == np.arange(count)[:, None]
+    def of(cls, order: np.ndarray, radius: int, chosen: int) -> "Scheme":
+        """Deal the bits out in this order, (bits,), so that every block gets its share of those that tell most."""
+        block_of = np.empty(len(order), np.int64)
+        block_of[order] = np.arange(len(order)) % (radius + chosen)
+        members = block_of == np.arange(radius + chosen)[:, None]
         return cls(_as_words(np.packbits(members, axis=1)), chosen)
 
     @property
@@ -131,12 +131,20 @@ def _as_words(packed: np.ndarray) -> np.ndarray:
     return padded.view(np.uint64)
 
 
+def _most_telling(words: np.ndarray, bits: int) -> np.ndarray:
+    """Bits by how evenly they are set and not set in a sample, (bits,): those that are nearly always the same last."""
+    step = -(-len(words) // _SAMPLE)
+    sample = np.unpackbits(np.ascontiguousarray(words[::step]).view(np.uint8), axis=1)[:, :bits]
+    return np.argsort(np.abs(sample.mean(axis=0) - 0.5), kind="stable")
+
+
 def _best_scheme(words: np.ndarray, bits: int, radius: int, asked: int) -> Scheme:
     """The one that is expected to take the fewest steps; comparing all with all is `chosen` 0."""
     n, width = words.shape
-    best, least = Scheme.of(bits, radius, 0), asked * (n - asked / 2) * width
+    order = _most_telling(words, bits)
+    best, least = Scheme.of(order, radius, 0), asked * (n - asked / 2) * width
     for chosen in range(1, bits - radius + 1):
-        scheme = Scheme.of(bits, radius, chosen)
+        scheme = Scheme.of(order, radius, chosen)
         sorting = scheme.tables * n * _SORTING
         if scheme.tables > _MOST_TABLES or sorting >= least:
             break
@@ -159,7 +167,9 @@ def _search(
     words: np.ndarray, asked: int, scheme: Scheme, nearest: NearestPairs, advance: Callable[[float], None]
 ) -> None:
     """Go through all tables; each is shared out among threads."""
-    loop, n = _compiled(), len(words)
+    from imagescape.audit import kernels
+
+    n = len(words)
     with ThreadPoolExecutor(worker_count()) as threads:
         for table in scheme:
             keys = scheme.keys(words, table)
@@ -182,7 +192,7 @@ def _search(
                 while start < stop:
                     first, second = np.empty(room, np.int64), np.empty(room, np.int64)
                     distance = np.empty(room, np.float32)
-                    start, found = loop(
+                    start, found = kernels.compare_runs(
                         lines, order, ends, start, stop, asked, scheme.blocks, table, first, second, distance
                     )
                     nearest.add(first[:found], second[:found], distance[:found])
@@ -213,86 +223,3 @@ def _near(words: np.ndarray, radius: int, asked: int, rows: np.ndarray) -> Found
         parts.append((np.full(len(other), place), other, apart[other].astype(np.float32)))
     first, second, distance = (np.concatenate(side) for side in zip(*parts, strict=True))
     return first, second, distance
-
-
-@functools.cache
-def _compiled() -> Callable[..., Any]:
-    """The comparison of all that agree; compiled in a second or two, then kept in a cache on disk."""
-    # Here and not above: loading the compiler takes a moment that only this search needs.
-    import numba
-    from numba.extending import intrinsic
-
-    @intrinsic
-    def bits_set(typing: Any, word: Any) -> Any:
-        def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            return builder.ctpop(arguments[0])
-
-        return numba.types.uint64(numba.types.uint64), build
-
-    tile = 256
-
-    @numba.njit(nogil=True, cache=True)
-    def loop(
-        lines: Any,
-        order: Any,
-        ends: Any,
-        start: int,
-        stop: int,
-        asked: int,
-        blocks: Any,
-        table: Any,
-        first: Any,
-        second: Any,
-        distance: Any,
-    ) -> tuple[int, int]:
-        """From `start`, until `stop` or the room for pairs is used up: where it stopped, and how many were found."""
-        width, radius = len(lines), np.uint64(len(blocks) - len(table))
-        apart = np.empty(tile, np.uint64)
-        found = 0
-        for i in range(start, stop):
-            if order[i] >= asked:
-                continue
-            if len(first) - found < ends[i] - i:
-                return i, found
-            for begin in range(i + 1, ends[i], tile):
-                size = min(tile, ends[i] - begin)
-                own = lines[0, i]
-                close = 0
-                if width == 1:
-                    for t in range(size):
-                        apart[t] = bits_set(own ^ lines[0, begin + t])
-                        close += apart[t] <= radius
-                else:
-                    for t in range(size):
-                        apart[t] = bits_set(own ^ lines[0, begin + t])
-                    for column in range(1, width):
-                        own = lines[column, i]
-                        for t in range(size):
-                            apart[t] += bits_set(own ^ lines[column, begin + t])
-                    for t in range(size):
-                        close += apart[t] <= radius
-                if close == 0:
-                    continue
-                for t in range(size):
-                    if apart[t] > radius:
-                        continue
-                    # Taken from the first table in which the pair agrees: that of its first equal blocks.
-                    j, place, is_first = begin + t, 0, True
-                    for block in range(len(blocks)):
-                        if place == len(table):
-                            break
-                        differs = False
-                        for column in range(width):
-                            if (lines[column, i] ^ lines[column, j]) & blocks[block, column]:
-                                differs = True
-                        if not differs:
-                            if table[place] != block:
-                                is_first = False
-                                break
-                            place += 1
-                    if is_first:
-                        first[found], second[found], distance[found] = order[i], order[j], apart[t]
-                        found += 1
-        return stop, found
-
-    return loop

@@ -11,10 +11,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-NEAREST = 100
+NEAREST = 50
 """Near ones that a row keeps, unless something else is asked for."""
 
-_HELD = 2**22  # pairs that may wait before those to forget are sought, at least
+_HELD = 2**22  # pairs that may wait before those to forget are sought, at least …
+_GROWTH = 1.5  # … and so many times what was kept the last time
 _HUBS_AT_ONCE = 32
 
 Found = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -31,7 +32,7 @@ class NearestPairs:
     def __init__(self, rows: int, limit: int) -> None:
         self.counts = np.zeros(rows, np.int64)  # near ones that were found, kept or not
         self._limit = limit
-        self._bar = np.full(rows, np.inf, np.float32)  # distance of the limit-th nearest, once there are so many
+        self._bar = np.full(rows, np.iinfo(np.uint64).max, np.uint64)  # the limit-th nearest, once there are so many
         self._parts: list[Found] = []
         self._held, self._held_after = 0, 0
         self._lock = threading.Lock()
@@ -40,14 +41,15 @@ class NearestPairs:
         """Take in pairs that were not given before: rows (p,), rows (p,), distances (p,)."""
         if not len(first):
             return
-        distance = distance.astype(np.float32, copy=False)
+        bits = distance.astype(np.float32, copy=False).view(np.uint32)
         with self._lock:
             np.add.at(self.counts, first, 1)
             np.add.at(self.counts, second, 1)
-            wanted = (distance <= self._bar[first]) | (distance <= self._bar[second])
-            self._parts.append((first[wanted], second[wanted], distance[wanted]))
-            self._held += len(self._parts[-1][0])
-            if self._held > max(_HELD, 2 * self._held_after):
+            wanted = self._is_among_nearest(first, second, bits)
+            few = (first[wanted].astype(np.int32), second[wanted].astype(np.int32), bits[wanted])
+            self._parts.append(few)
+            self._held += len(few[0])
+            if self._held > max(_HELD, _GROWTH * self._held_after):
                 self._forget()
 
     @property
@@ -58,7 +60,8 @@ class NearestPairs:
     def kept(self) -> Found:
         """The pairs that are kept, in no order, each once."""
         self._forget()
-        return self._parts[0]
+        first, second, bits = self._parts[0]
+        return first.astype(np.int64), second.astype(np.int64), bits.view(np.float32)
 
     def hubs(self, near: Callable[[np.ndarray], Found]) -> Found:
         """All pairs of rows that between them are near every crowded row.
@@ -82,26 +85,28 @@ class NearestPairs:
                     parts.append((np.full(starts[i + 1] - starts[i], row), other[here], distance[here]))
         return _joined(parts)
 
+    def _is_among_nearest(self, first: np.ndarray, second: np.ndarray, bits: np.ndarray) -> np.ndarray:
+        """Whether a pair is among the nearest of either row as far as is known; equally near ones go by row.
+
+        Distance and other row are compared as one number: the bits of floats >= 0 are ordered as the floats are.
+        """
+        high = bits.astype(np.uint64) << np.uint64(32)
+        by_first, by_second = high | second.astype(np.uint64), high | first.astype(np.uint64)
+        return (by_first <= self._bar[first]) | (by_second <= self._bar[second])
+
     def _forget(self) -> None:
-        first, second, distance = _joined(self._parts)
-        crowded = self.counts > self._limit
-        keep = ~(crowded[first] & crowded[second])
-        rows, others = np.concatenate([first, second]), np.concatenate([second, first])
-        pair = np.tile(np.arange(len(first)), 2)
-        own = crowded[rows]  # the others keep all their pairs
-        rows, others, pair = rows[own], others[own], pair[own]
-        order = np.lexsort((others, distance[pair], rows))
-        rows, pair = rows[order], pair[order]
-        rank = np.arange(len(rows)) - np.searchsorted(rows, rows)
-        keep[pair[rank < self._limit]] = True
-        last = rank == self._limit - 1
-        self._bar[rows[last]] = distance[pair[last]]
-        self._parts = [(first[keep], second[keep], distance[keep])]
-        self._held = self._held_after = int(keep.sum())
+        from imagescape.audit import kernels
+
+        first, second, bits = _joined(self._parts, np.int32, np.uint32)
+        self._parts = []
+        kernels.set_bars(first, second, bits, self.counts > self._limit, self._limit, self._bar)
+        kept = self._is_among_nearest(first, second, bits)
+        self._parts = [(first[kept], second[kept], bits[kept])]
+        self._held = self._held_after = int(kept.sum())
 
 
-def _joined(parts: list[Found]) -> Found:
+def _joined(parts: list[Found], rows: type = np.int64, measure: type = np.float32) -> Found:
     if not parts:
-        return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)
+        return np.empty(0, rows), np.empty(0, rows), np.empty(0, measure)
     first, second, distance = (np.concatenate(side) for side in zip(*parts, strict=True))
-    return first, second, distance
+    return first.astype(rows, copy=False), second.astype(rows, copy=False), distance

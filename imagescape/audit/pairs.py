@@ -214,24 +214,28 @@ class Pairs:
 
 
 def _in_form(first: np.ndarray, second: np.ndarray, distance: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    rows, ends = np.unique(np.concatenate([first, second]), return_inverse=True)
-    ends = ends.reshape(2, -1)
-    head = first_of_twins(*ends[:, distance == 0], len(rows))
-    leaves = np.flatnonzero(head != np.arange(len(rows)))
-    near = head[ends[:, distance > 0]]
-    low, high, apart = near.min(axis=0), near.max(axis=0), distance[distance > 0]
-    keys = low * len(rows) + high
-    order = np.lexsort((apart, keys))
+    if not len(first):
+        return first, second, distance
+    count = int(max(first.max(), second.max())) + 1
+    twins = distance == 0
+    head = _first_of_twins(first[twins], second[twins], count)
+    leaves = np.flatnonzero(head != np.arange(count))
+    one, other, apart = head[first[~twins]], head[second[~twins]], distance[~twins]
+    apart = apart[one != other]
+    one, other = one[one != other], other[one != other]
+    keys = np.minimum(one, other) * count + np.maximum(one, other)
+    order = keys.argsort()
     keys = keys[order]
-    order = order[np.append(True, keys[1:] != keys[:-1])[: len(keys)]]
-    order = order[low[order] != high[order]]
-    low, high = np.append(head[leaves], low[order]), np.append(leaves, high[order])
-    apart = np.append(np.zeros(len(leaves), np.float32), apart[order])
-    order = np.lexsort((high, low, apart))
-    return rows[low[order]], rows[high[order]], apart[order]
+    starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1])[: len(keys)])
+    apart = np.minimum.reduceat(apart[order], starts) if len(starts) else apart
+    low, high = np.divmod(keys[starts], count)
+    order = apart.argsort(kind="stable")  # by first and second they are in order
+    leaves = leaves[head[leaves].argsort(kind="stable")]
+    none = np.zeros(len(leaves), np.float32)
+    return np.append(head[leaves], low[order]), np.append(leaves, high[order]), np.append(none, apart[order])
 
 
-def first_of_twins(first: np.ndarray, second: np.ndarray, count: int) -> np.ndarray:
+def _first_of_twins(first: np.ndarray, second: np.ndarray, count: int) -> np.ndarray:
     """The lowest row that each of `count` rows is joined to by the pairs, be it itself: (count,) int64."""
     if not len(first):
         return np.arange(count)

@@ -58,7 +58,7 @@ def check(pairs, rows, metric, radius, wanted=None):
 @pytest.fixture(params=["small blocks", "one block"])
 def blocks(request, monkeypatch):
     if request.param == "small blocks":
-        for name, size in {"BLOCK_ROWS": 16, "BLOCK_COLUMNS": 40, "READ_NUMBERS": 300, "MEASURED_NUMBERS": 200}.items():
+        for name, size in {"BLOCK_ROWS": 16, "BLOCK_COLUMNS": 40, "READ_NUMBERS": 300, "FOUND_AT_ONCE": 3}.items():
             monkeypatch.setattr(module, f"_{name}", size)
 
 

@@ -56,7 +56,9 @@ def test_every_pair(width, radius):
 @pytest.mark.parametrize("width", [8, 32])
 @pytest.mark.parametrize("chosen", [0, 1, 2, 3])
 def test_every_scheme_finds_each_pair_once(width, chosen, monkeypatch):
-    monkeypatch.setattr(module, "_best_scheme", lambda words, bits, radius, asked: Scheme.of(bits, radius, chosen))
+    monkeypatch.setattr(
+        module, "_best_scheme", lambda words, bits, radius, asked: Scheme.of(np.arange(bits), radius, chosen)
+    )
     monkeypatch.setattr(module, "_FOUND_AT_ONCE", 3)
     monkeypatch.setattr(module, "_TASK", 500)
     given = []
@@ -153,12 +155,21 @@ class TestCrowds:
 
 
 def test_schemes():
-    scheme = Scheme.of(64, 4, 2)
+    scheme = Scheme.of(np.random.default_rng(0).permutation(64), 4, 2)
     assert scheme.tables == 15
     assert len(list(scheme)) == 15
     assert scheme.radius == 4
     assert np.bitwise_count(scheme.blocks).sum() == 64
     assert np.bitwise_or.reduce(scheme.blocks, axis=None) == np.uint64(2**64 - 1)
+
+
+def test_bits_that_are_always_the_same_are_shared_out():
+    """Else a block of them alone would agree in all hashes."""
+    hashes = np.random.default_rng(0).integers(0, 256, (5000, 8), dtype=np.uint8) & 0x55
+    words = hashes.view(np.uint64)
+    order = module._most_telling(words, 64)
+    assert set(order[:32] % 2) == {1}  # bits count from the most significant
+    assert np.bitwise_count(Scheme.of(order, 4, 2).blocks & np.uint64(0x5555555555555555)).min() >= 5
 
 
 def test_progress_is_told_to_the_end():
