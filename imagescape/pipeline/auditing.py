@@ -283,12 +283,12 @@ class _Work:
 
     def _by_features(self, similarity: float) -> tuple[Pairs, int]:
         rows, values = self.features
-        name, device = self.settings.features, self.settings.device
+        name = self.settings.features
         assert name is not None
 
         def search(new: np.ndarray | None, threshold: float) -> Pairs:
             with track(f"comparing {name}", 100, unit="%") as progress:
-                return feature_pairs(values, threshold, new=new, device=device, advance=_percent(progress.advance))
+                return feature_pairs(values, threshold, new=new, advance=_percent(progress.advance))
 
         pairs, compared = remembered_pairs(
             self.scape, name, self.ids[rows], search, threshold=similarity, metric="cosine", of=self._made_by
