@@ -5,7 +5,8 @@ compares with how sure it is of that label on average over the images that have 
 are measured by their own standard. Here the classifier is the image's neighbours, out of sample as no image is its own
 neighbour. The doubt about a label is a product of three figures in [0, 1]:
 
-* the support of the label that most neighbours have, over its usual support where it is the label (1 at most);
+* the support of the label that most neighbours have: the mean of itself and of its share of the usual support where it
+  is the label (1 at most), so that what is much in a difficult class counts, and what is much in any class more;
 * what is lacking in the support of the own label, as a share of its usual support;
 * the share of images with the own label that have more support for it. In a class that is scattered, most have none,
   and that one has none is no reason to doubt it.
@@ -147,7 +148,7 @@ def label_doubts(
     *,
     clusters: Int[np.ndarray, " n"] | None = None,
     k: int | None = None,
-    threshold: float = 0.5,
+    threshold: float = 0.7,
 ) -> LabelDoubts:
     """Ask the neighbours, and the cluster, of each image for its label.
 
@@ -241,7 +242,7 @@ def _confidence(
     """See the head of this module; for images without label the first figure alone. `usual` is by class."""
     standard = np.where(best >= 0, usual[best], np.nan)
     standard = np.where(standard > 0, standard, 1.0)  # a class that is never near its own kind: by its plain share
-    other = np.where(best >= 0, np.minimum(best_share / standard, 1), 0.0)
+    other = np.where(best >= 0, (best_share + np.minimum(best_share / standard, 1)) / 2, 0.0)
     other[np.isnan(best_share)] = np.nan
     labelled = codes >= 0
     expected = np.where(labelled, usual[codes], np.nan)

