@@ -107,7 +107,7 @@ class Hierarchy(Clusterer):
             sizes = np.bincount(self.leaves_)
             self.tree_ = link_weighted(square_distances(self._points, self._kind), sizes, self.linkage)
         self.labels_ = self.cut(self.k)
-        self._centroids = Centroids.of(rows, self.labels_, self.k)
+        self._centroids = Centroids.of(rows, self.labels_)
         self.probabilities_ = self._centroids.membership_of(rows, self.labels_)
         return self
 

@@ -6,7 +6,6 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from imagescape.errors import CheckpointError, InputError
-from imagescape.learn import train
 from imagescape.learn.encoder import Architecture, Encoder, Preprocessing
 from imagescape.learn.estimator import NotFitted
 from imagescape.learn.pairs import NeighborImages, WeakStrong
@@ -100,26 +99,13 @@ def test_saved_and_loaded(fitted, tmp_path):
         ScanImages.load(tmp_path / "model")
 
 
-def test_stopped_and_taken_up_again_is_the_same(encoder, tmp_path, monkeypatch):
+def test_stopped_and_taken_up_again_is_the_same(encoder, tmp_path, stopped_after):
     images, _ = pictures(64)
     whole = ScanImages(2, encoder, **QUICK).fit(images)
-
-    class Stop(Exception):
-        pass
-
-    for stop_after in (3, 7):
-        steps, update = [0], train._update
-
-        def counted(*arguments, steps=steps, update=update, stop_after=stop_after):
-            steps[0] += 1
-            if steps[0] > stop_after:
-                raise Stop
-            return update(*arguments)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(train, "_update", counted)
-            with pytest.raises(Stop):
-                ScanImages(2, encoder, **QUICK).fit(images, run_folder=tmp_path / "run", checkpoint_minutes=0)
+    for steps in (3, 7):
+        with stopped_after(steps):
+            ScanImages(2, encoder, **QUICK).fit(images, run_folder=tmp_path / "run", checkpoint_minutes=0)
+            pytest.fail("it was not stopped")
     resumed = ScanImages(2, encoder, **QUICK).fit(images, run_folder=tmp_path / "run", checkpoint_minutes=0)
     assert_array_equal(resumed.probabilities_, whole.probabilities_)
 
