@@ -84,7 +84,7 @@ class SCAN(ClusterEstimator):
         settings: Any other field of `ScanRecipe`.
 
     Attributes after `fit`: see `ClusterEstimator`, and with self-labelling
-        rolled_back_: Whether self-labelling made the clusters worse, so that those before it were kept.
+        rolled_back_: Whether self-labelling did not better the clusters, so that those before it were kept.
 
     >>> SCAN(10, entropy_weight=2.0).recipe.heads
     10
@@ -135,7 +135,8 @@ def learn_scan(
         views: Gives those of self-labelling: pairs of weak and strong views, likewise.
 
     Returns:
-        The best state; and whether self-labelling made the clusters worse, so that those before it were kept.
+        The best state; and whether self-labelling did not better the clusters, so that those before it were
+            kept.
     """
     pairs, schedule = neighbors
     watched = stages.run(1, network, recipe.heads, judge, pairs, ScanLoss(recipe.entropy_weight), schedule)
@@ -147,7 +148,7 @@ def learn_scan(
     watched = stages.run(2, taught, 1, judge, pairs, SelfLabelLoss(recipe.confidence), schedule)
     rolled_back = int(watched.best_look) == 0
     if rolled_back:
-        _log.warning("self-labelling made the clusters worse; those before it are kept")
+        _log.warning("self-labelling did not better the clusters; those before it are kept")
     return watched, rolled_back
 
 

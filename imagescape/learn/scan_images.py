@@ -157,7 +157,7 @@ class ScanImages(LearnedClusters):
         settings: Any other field of `ImageScanRecipe`.
 
     Attributes after `fit`: see `LearnedClusters`, and with self-labelling
-        rolled_back_: Whether self-labelling made the clusters worse, so that those before it were kept.
+        rolled_back_: Whether self-labelling did not better the clusters, so that those before it were kept.
     """
 
     recipe: ImageScanRecipe

@@ -60,6 +60,9 @@ def evaluate_clusterings(
         (first, other), shared = _in_common([columns[names[0]], columns[name]])
         if not shared:
             raise InputError(f"'{names[0]}' and '{name}' have no image in common, and so cannot be compared")
+        for one, labels in ((names[0], first), (name, other)):
+            if not (labels >= 0).any():
+                raise InputError(f"'{one}' cannot be compared: all of the images in question are noise in it")
         comparisons.append(NamedComparison(names[0], name, compare_clusterings(first, other)))
     several, shared = _in_common([columns[name] for name in names])
     agreement = mutual_agreement(several) if len(several) > 1 and shared else None

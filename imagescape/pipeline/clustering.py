@@ -182,9 +182,12 @@ def cluster(
     metric = source.metric(way.metrics, settings.pop("metric", None))
     network = network_of(scape, str(features_name), settings.get("device", "auto")) if is_whole else None
     given = given_vectors(source, metric) if network is None else given_pictures(scape, network.preprocessing)
-    rows = _meeting(scape, where) & given.usable
-    if not rows.any():
+    rows = _meeting(scape, where)
+    if not (rows & given.usable).any():
+        if (rows & source.usable("euclidean")).any() and not is_whole:
+            raise InputError(f"{source} are all zeros and have no direction for cosine; try --metric euclidean")
         raise InputError(f"no image has {given.what}" + (f' and meets the condition "{where}"' if where else ""))
+    rows &= given.usable
     seed = int(settings.pop("seed", None) or 0)
     choice = None
     if settings.get("k") == "auto":
@@ -378,9 +381,16 @@ def _choice(vectors: np.ndarray, metric: str, seed: int) -> Choice:
 
 def _hint(model: Any, found: tuple[int, int]) -> str:
     """What to try where density found nothing, or one cluster."""
-    if found[0] > 1 or not hasattr(model, "core_distances_"):
+    if found[0] > 1 or not isinstance(model, DensityClusterer):
         return ""
+    if not hasattr(model, "core_distances_"):
+        return (
+            "no place is denser than the rest: try a smaller --min-cluster-size, or cluster a map, as density says "
+            "little in many dimensions"
+        )
     low, middle, high = np.quantile(model.core_distances_, (0.1, 0.5, 0.9))
+    if not high > 0:
+        return "nearly all images lie at one place, and nothing tells them apart"
     return (
         f"a tenth, half and nine tenths of the images are dense at eps {low:.3g}, {middle:.3g} and {high:.3g}: "
         "try --eps between"

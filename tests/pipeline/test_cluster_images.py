@@ -47,7 +47,7 @@ def small_network():
         network = architecture.build()
     half = (0.5, 0.5, 0.5)
     way = Preprocessing(size_px=16, cache_px=16, fit="crop", mean=half, std=half)
-    return Encoder(network, architecture, way, device="cpu", precision="fp32")
+    return Encoder(network, architecture, way, device="cpu")
 
 
 @pytest.fixture

@@ -193,6 +193,11 @@ class TestMade:
             assert result["notes"] == ["1 images are not in the clustering and take no part"]
         assert figures_of(made, "W", label="kind")[0]["figures"]["top5_acc"] is not None
 
+    def test_noise_alone_is_compared_with_nothing(self, made):
+        made.add_columns(ids_of(made), {"cluster_Z": np.full(25, -1)})
+        with pytest.raises(InputError, match="'Z' cannot be compared: all of the images in question are noise in it"):
+            figures_of(made, "K", against=["Z"])
+
     def test_images_that_the_model_cannot_place(self, made):
         made.update(ids_of(made)[24:], {"cluster_K": np.array([0]), "kind": ["red"]})
         result, _ = figures_of(made, "K", label="kind")

@@ -353,6 +353,30 @@ def test_all_features_equal(scape):
     for method, settings in (("kmeans", {"k": 2}), ("ward", {"k": 2}), ("ward", {"k": "auto"})):
         with pytest.raises(InputError, match="equal"):
             cluster(scape, "C", method=method, features_name="one", **settings)
+    done = cluster(scape, "C", method="dbscan", features_name="one", eps=[0.1])
+    assert done.columns == {"cluster_C": (1, 0)}
+    assert done.hint == "nearly all images lie at one place, and nothing tells them apart"
+    done = cluster(scape, "C", method="hdbscan", features_name="one", overwrite=True)
+    assert done.columns == {"cluster_C": (0, 30)}
+    assert "try a smaller --min-cluster-size" in str(done)
+    scape.add_columns(ids, {"features_none": np.zeros((30, 3), np.float32)})
+    with pytest.raises(InputError, match="features 'none' are all zeros and have no direction for cosine"):
+        cluster(scape, "D", method="kmeans", features_name="none", k=2)
+
+
+def test_clusters_without_an_image_are_not_counted(scape, monkeypatch):
+    """A learned one may die: what it says of itself has a gap then."""
+    from imagescape.learn.multihead import MultiHead
+
+    def dying(self, features, **options):
+        self.labels_ = np.repeat([0, 2], [20, 10])
+        self.probabilities_ = np.eye(4, dtype=np.float32)[self.labels_]
+        return self
+
+    monkeypatch.setattr(MultiHead, "fit", dying)
+    monkeypatch.setattr(MultiHead, "save", lambda self, folder, **about: None)
+    done = cluster(scape, "C", method="multihead", features_name="v", k=4)
+    assert done.columns == {"cluster_C": (2, 0)}
 
 
 def test_evoc_and_plscan_say_what_to_install(scape, monkeypatch):
