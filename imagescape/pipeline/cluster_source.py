@@ -128,7 +128,12 @@ class Given:
 
 def given_vectors(source: Source, metric: str) -> Given:
     """The vectors of a source, to be compared by a metric."""
-    return Given(str(source), source.usable(metric), lambda rows: source.vectors(metric)[rows])
+
+    def of_rows(rows: np.ndarray) -> np.ndarray:
+        vectors = source.vectors(metric)
+        return vectors if rows.all() else vectors[rows]  # which are large
+
+    return Given(str(source), source.usable(metric), of_rows)
 
 
 def given_pictures(scape: Collection, way: Preprocessing) -> Given:

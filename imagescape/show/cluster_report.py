@@ -196,7 +196,7 @@ def _figures(
         return figures, ["there is no cluster to draw"]
     on_map, notes = _map_figure(shown, map_name, seed)
     if not shown.given_names:
-        notes.append("the clusters have numbers only; `imagescape name` gives them names")
+        notes.append("the clusters have numbers only; the command 'imagescape name' gives them names")
     if on_map is not None:
         figures["map"] = on_map
     figures["sizes"] = draw_sizes(shown.partition.sizes, shown.words_of(shown.clusters))
@@ -236,7 +236,7 @@ def _map_figure(shown: ShownClustering, map_name: str | None, seed: int) -> tupl
     scape = shown.scape
     flat = [one for one in map_names(scape) if can_be_drawn(scape, one)]
     if map_name is None and not flat:
-        return None, ["no map: the collection has none of two dimensions; make one with `imagescape map`"]
+        return None, ["no map: the collection has none of two dimensions; make one with the command 'imagescape map'"]
     used = map_name or flat[-1]
     coords = map_coords(scape, used)
     rows = np.flatnonzero(np.isfinite(coords).all(axis=1))
