@@ -3,7 +3,8 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,21 @@ def read_recipe(folder: str | Path, method: str) -> dict[str, Any]:
     if (found := recipe.pop("method", "bare encoder")) != method:
         raise CheckpointError(f"{folder} is a {found}, not a {method}")
     return recipe
+
+
+@contextmanager
+def reading_weights(folder: str | Path) -> Iterator[Path]:
+    """Where the weights of a saved model are; within the block whatever is wrong with them is a `CheckpointError`.
+
+    That is also a weight that is missing, or one of another shape.
+    """
+    from safetensors import SafetensorError
+
+    path = Path(folder) / "weights.safetensors"
+    try:
+        yield path
+    except (OSError, SafetensorError, KeyError, TypeError, RuntimeError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
 
 
 def write_model(

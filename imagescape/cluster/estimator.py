@@ -6,12 +6,11 @@ from typing import Any, Literal, NamedTuple, Self, get_args
 
 import numpy as np
 from jaxtyping import Float, Int
-from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from safetensors.numpy import save as to_safetensors
 
-from imagescape.errors import CheckpointError, InputError, NotFitted
-from imagescape.model_folder import read_recipe, write_model
+from imagescape.errors import InputError, NotFitted
+from imagescape.model_folder import read_recipe, reading_weights, write_model
 
 NOISE = -1
 
@@ -107,12 +106,10 @@ class Clusterer(ABC):
         Raises:
             CheckpointError: not a model of this method, damaged, or of a newer imagescape.
         """
-        saved, path = read_recipe(folder, cls.__name__), Path(folder) / "weights.safetensors"
-        try:
+        saved = read_recipe(folder, cls.__name__)
+        with reading_weights(folder) as path:
             model = cls(**saved)
             model._restore(load_file(path))
-        except (OSError, SafetensorError, KeyError, TypeError) as error:
-            raise CheckpointError(f"{path} cannot be read: {error}") from error
         return model
 
     def _check_fitted(self) -> None:

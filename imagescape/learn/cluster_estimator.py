@@ -12,13 +12,12 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from lightning_fabric import Fabric
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
 from imagescape.cluster.estimator import by_size
-from imagescape.errors import CheckpointError, InputError, NotFitted
+from imagescape.errors import InputError, NotFitted
 from imagescape.learn.cluster_heads import Heads, Judge, Watched, readout
 from imagescape.learn.cluster_rows import UnitRows, batch_for, graph_of, in_use, start_from_kmeans
 from imagescape.learn.encoder import load_weights, save_weights
@@ -27,7 +26,7 @@ from imagescape.learn.pairs import Pairs
 from imagescape.learn.parameters import Parameters, Settings
 from imagescape.learn.placing import Components
 from imagescape.learn.train import Loss, Record, fabric_of_one, fit, make_fabric, read_metrics
-from imagescape.model_folder import read_recipe, write_model
+from imagescape.model_folder import read_recipe, reading_weights, write_model
 from imagescape.runtime import Precision, seed_for
 
 _log = logging.getLogger(__name__)
@@ -347,14 +346,11 @@ class ClusterEstimator(LearnedClusters):
             CheckpointError: not a model of this method, damaged, or of a newer imagescape.
         """
         model = cls(**read_recipe(folder, cls.__name__) | {"device": device})
-        path = Path(folder) / "weights.safetensors"
-        try:
+        with reading_weights(folder) as path:
             tensors = load_file(path)
             model._unit = UnitRows(Components(tensors.pop("mean").numpy(), tensors.pop("axes").numpy()))
             model._head = model._heads(model._unit.width, 1)
             model._head.load_state_dict({name.removeprefix("head."): tensor for name, tensor in tensors.items()})
-        except (OSError, SafetensorError, KeyError, RuntimeError) as error:
-            raise CheckpointError(f"{path} cannot be read: {error}") from error
         model._head.requires_grad_(False).to(make_fabric(device).device)
         return model
 

@@ -13,12 +13,11 @@ from typing import Any, ClassVar, Literal, Protocol, Self
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from safetensors.numpy import save as to_safetensors
 from torch import Tensor, nn
 
-from imagescape.errors import CheckpointError, InputError, NotFitted
+from imagescape.errors import InputError, NotFitted
 from imagescape.evaluate.neighbors import Metric, nearest_others
 from imagescape.learn.encoder import load_weights, save_weights
 from imagescape.learn.heads import principal_axes
@@ -28,7 +27,7 @@ from imagescape.learn.pairs import GraphPairs
 from imagescape.learn.parameters import Parameters, Settings
 from imagescape.learn.placing import Components, Lesson, Lessons, Table, TaughtNetwork, mean_distance
 from imagescape.learn.train import Record, fabric_of_one, fit, read_metrics
-from imagescape.model_folder import read_recipe, write_model
+from imagescape.model_folder import read_recipe, reading_weights, write_model
 from imagescape.runtime import Precision, one_thread, seed_for
 
 # The network sees this many principal components at most, and the graph is made in them: the rest is mostly noise.
@@ -242,11 +241,8 @@ class NeighborMap(Parameters):
             CheckpointError: not a model of this method, damaged, or of a newer imagescape.
         """
         model = cls(**read_recipe(folder, cls.__name__) | {"device": device})
-        path = Path(folder) / "weights.safetensors"
-        try:
+        with reading_weights(folder) as path:
             model._placing = model._placing_of(load_file(path))
-        except (OSError, SafetensorError, KeyError, RuntimeError) as error:
-            raise CheckpointError(f"{path} cannot be read: {error}") from error
         return model
 
     def _placing_of(self, arrays: dict[str, np.ndarray]) -> "TaughtNetwork | Table":

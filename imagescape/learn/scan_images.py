@@ -15,12 +15,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
 from torch import Generator, Tensor, nn
 
-from imagescape.errors import CheckpointError, NotFitted
+from imagescape.errors import NotFitted
 from imagescape.images.pixels import as_pixels
 from imagescape.learn.cluster_estimator import ClusterRecipe, LearnedClusters, Stages
 from imagescape.learn.cluster_heads import Judge, LinearHeads, Watched, readout
@@ -32,7 +31,7 @@ from imagescape.learn.pairs import NeighborImages, WeakStrong
 from imagescape.learn.scan import AnyScanRecipe, learn_scan
 from imagescape.learn.strong_augment import Strong
 from imagescape.learn.train import fabric_of_one
-from imagescape.model_folder import read_config, read_recipe, write_model
+from imagescape.model_folder import read_config, read_recipe, reading_weights, write_model
 from imagescape.runtime import Precision, autocast_dtype, seed_for, track
 
 
@@ -285,8 +284,7 @@ class ScanImages(LearnedClusters):
             CheckpointError: not a model of this method, damaged, or of a newer imagescape.
         """
         folder, config, saved = Path(folder), read_config(folder), read_recipe(folder, cls.__name__)
-        path = folder / "weights.safetensors"
-        try:
+        with reading_weights(folder) as path:
             architecture = Architecture(**config["architecture"])
             preprocessing = Preprocessing.from_dict(config["preprocessing"])
             network = architecture.build(backbone)
@@ -297,8 +295,6 @@ class ScanImages(LearnedClusters):
             heads = LinearHeads(axes.shape[1], model.recipe.k, 1)
             model._head = ImageHeads(network.backbone, mean, axes, heads)
             model._head.load_state_dict(tensors)
-        except (OSError, SafetensorError, KeyError, TypeError, RuntimeError) as error:
-            raise CheckpointError(f"{folder} cannot be read: {error}") from error
         model._head.requires_grad_(False).eval().to(encoder.device, memory_format=torch.channels_last)
         model._architecture = architecture
         model._looking = Looking(preprocessing, encoder.device, model.recipe.precision, encoder.batch_size)

@@ -6,7 +6,6 @@ import signal
 
 import numpy as np
 import pytest
-import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
@@ -16,11 +15,11 @@ from imagescape.collection.results import ids_of
 from imagescape.collection.store import Collection
 from imagescape.errors import CheckpointError, InputError, Interrupted
 from imagescape.learn import train
-from imagescape.learn.encoder import Architecture, Encoder, Preprocessing
 from imagescape.learn.scan_images import ScanImages
 from imagescape.pipeline.cluster_scores import evaluate_clusterings
 from imagescape.pipeline.clustering import cluster, cluster_new, cluster_probabilities
 from imagescape.pipeline.embedding import embed
+from tests.learn.bars import bar, small_network
 
 pytest.importorskip("faiss")
 
@@ -32,22 +31,7 @@ def write_images(folder, numbers):
     """Bars across, and every third down, of random colours."""
     folder.mkdir(exist_ok=True)
     for number in numbers:
-        rng = np.random.default_rng(number)
-        image = rng.integers(0, 60, (16, 16, 3)).astype(np.uint8)
-        start = rng.integers(2, 10)
-        bar = slice(start, start + 4)
-        image[(slice(None), bar) if number % 3 == 0 else bar] = rng.integers(120, 256, 3)
-        Image.fromarray(image).save(folder / f"{number:03}.png")
-
-
-def small_network():
-    architecture = Architecture(backbone="resnet10", stem="strided", width=8)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        network = architecture.build()
-    half = (0.5, 0.5, 0.5)
-    way = Preprocessing(size_px=16, cache_px=16, fit="crop", mean=half, std=half)
-    return Encoder(network, architecture, way, device="cpu")
+        Image.fromarray(bar(number % 3 == 0, number)).save(folder / f"{number:03}.png")
 
 
 @pytest.fixture
