@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imagescape.collection.clusterings import cluster_labels
-from imagescape.collection.results import cluster_columns, ids_of
+from imagescape.collection.clusterings import cluster_labels, clustering_columns
+from imagescape.collection.results import ids_of
 from imagescape.collection.store import Collection
 
 pytest.importorskip("faiss")
@@ -106,7 +106,7 @@ def test_a_condition(run, scape):
 )
 def test_mistakes_are_one_line(fails, scape, arguments, message):
     assert message in fails("cluster", scape, *arguments)
-    assert cluster_columns(Collection.open(scape), "C") == []
+    assert clustering_columns(Collection.open(scape), "C") == []
 
 
 class TestReport:

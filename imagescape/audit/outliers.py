@@ -143,8 +143,8 @@ class Outliers:
         deviations: Of each measure, how many standard deviations an image is odder than usual, (n,), 0 for those that
             are not; NaN as above. Usual is the median, and a deviation reaches from there to the 84th percentile, so
             that the odd ones themselves have no say. Distances and factors are compared by their logarithms.
-        score: What an image's deviations are together, (n,), 0 or more, larger is odder: the geometric mean of 1 + each,
-            less 1, so that what several measures find odd comes before what one alone finds very odd. NaN where
+        score: What an image's deviations are together, (n,), 0 or more, larger is odder: the geometric mean of 1 + each
+            less 1: so that what several measures find odd comes before what one alone finds very odd. NaN where
             nothing could be measured.
         rows: Those that count as outliers, the oddest first, (m,) int64.
         k: Neighbours that were asked.

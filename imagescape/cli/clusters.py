@@ -11,7 +11,7 @@ from imagescape.errors import InputError
 # Options that belong to some methods alone, by the names that the methods have for them.
 _SETTINGS = (
     "k", "cuts", "linkage", "metric", "eps", "min_samples", "min_cluster_size", "heads", "neighbors", "entropy_weight",
-    "selflabel", "confidence", "device", "seed",
+    "selflabel", "confidence", "whole_network", "epochs", "selflabel_epochs", "device", "seed",
 )  # fmt: skip
 
 
@@ -65,10 +65,28 @@ def cluster(
         float | None, typer.Option("--entropy-weight", help="Of scan: how much clusters of equal size count.")
     ] = None,
     selflabel: Annotated[
-        bool | None, typer.Option("--selflabel", help="Of scan: then learn from its own confident labels.")
+        bool | None,
+        typer.Option(
+            "--selflabel/--no-selflabel",
+            help="Of scan: then learn from its own confident labels. [default: with --whole-network]",
+        ),
     ] = None,
     confidence: Annotated[
         float | None, typer.Option("--confidence", help="Of scan: how sure a label must be to be learned from.")
+    ] = None,
+    whole_network: Annotated[
+        bool | None,
+        typer.Option(
+            "--whole-network",
+            help="Of scan: the network that made the features learns too, from the images. For a GPU.",
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", help="With --whole-network: passes over the images. [default: 50]")
+    ] = None,
+    selflabel_epochs: Annotated[
+        int | None,
+        typer.Option("--selflabel-epochs", help="With --whole-network: of them in self-labelling. [default: 200]"),
     ] = None,
     where: Annotated[str | None, typer.Option("--where", help="Only images that meet this: \"label = 'cat'\".")] = None,
     nearest: Annotated[
@@ -95,6 +113,8 @@ def cluster(
     Example: `imagescape cluster photos.scape --method ward --k 20 --cuts 400,100,20 --plot tree.png --name W`
 
     Example: `imagescape cluster photos.scape --method hdbscan --map M --name H`
+
+    Example: `imagescape cluster photos.scape --method scan --whole-network --features simclr --k 10 --name S`
     """
     from imagescape.collection.store import Collection
 
@@ -154,10 +174,10 @@ def _cluster(
 
 
 def _cluster_new(collection: Any, name: str | None, device: str | None, as_json: bool) -> None:
-    from imagescape.collection.results import cluster_names
+    from imagescape.collection.clusterings import made_clusterings
     from imagescape.pipeline.clustering import cluster_new
 
-    names = cluster_names(collection)
+    names = made_clusterings(collection)
     if name is None and not names:
         raise InputError(
             f"'{collection.path}' has no clusters yet; find some: imagescape cluster {collection.path.name}"

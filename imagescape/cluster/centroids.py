@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from imagescape.cluster.members import Members
+
 _ENTRIES = 2**22  # of the (rows, centroids) matrix held at once: 16 MiB of float32
 
 
@@ -22,19 +24,11 @@ class Centroids:
     spread: float
 
     @classmethod
-    def of(cls, rows: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"], k: int) -> "Centroids":
+    def of(cls, rows: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"]) -> "Centroids":
         """The means of the rows of clusters 0 … k - 1, none of them empty; rows labelled -1 belong to none."""
-        own = labels >= 0
-        order = np.argsort(labels[own], kind="stable")
-        members, sizes = np.flatnonzero(own)[order], np.bincount(labels[own], minlength=k)
-        ends = np.cumsum(sizes)
-        vectors = np.empty((k, rows.shape[1]), np.float32)
-        total = 0.0
-        for label, (start, end) in enumerate(zip(ends - sizes, ends, strict=True)):
-            mine = rows[members[start:end]]
-            vectors[label] = mine.mean(axis=0, dtype=np.float64)
-            total += float(np.square(mine - vectors[label]).sum(dtype=np.float64))
-        return cls(vectors, total / len(members))
+        members = Members.of(labels)
+        vectors = members.centroids(rows)
+        return cls(vectors.astype(np.float32), float(np.square(members.radii(rows, vectors)).mean()))
 
     def nearest(self, rows: Float[np.ndarray, "n d"]) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
         """The nearest centroid of each row, the first of equally near ones; and the squared distance to it."""

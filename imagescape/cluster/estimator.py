@@ -1,18 +1,16 @@
 """What all estimators of clusters share: rows as they take them, the order of labels, saving and loading."""
 
-import json
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self, get_args
 
 import numpy as np
 from jaxtyping import Float, Int
-from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from safetensors.numpy import save as to_safetensors
 
-from imagescape.errors import CheckpointError, InputError, NotFitted
-from imagescape.model_folder import FORMAT_VERSION, read_config, replace_folder
+from imagescape.errors import InputError, NotFitted
+from imagescape.model_folder import read_recipe, reading_weights, write_model
 
 NOISE = -1
 
@@ -98,15 +96,8 @@ class Clusterer(ABC):
     def save(self, folder: str | Path, **about: Any) -> None:
         """Write the model: `config.json`, with what is said `about` it in plain values, and `weights.safetensors`."""
         self._check_fitted()
-        recipe = {"method": type(self).__name__, **self._arguments}
-        config = {"format_version": FORMAT_VERSION, "recipe": recipe, **about}
         arrays = {name: np.ascontiguousarray(array) for name, array in self._arrays().items()}
-
-        def write(part: Path) -> None:
-            (part / "config.json").write_text(json.dumps(config, indent=2))
-            (part / "weights.safetensors").write_bytes(to_safetensors(arrays))
-
-        replace_folder(Path(folder), write)
+        write_model(folder, type(self).__name__, self._arguments, to_safetensors(arrays), about)
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -115,15 +106,10 @@ class Clusterer(ABC):
         Raises:
             CheckpointError: not a model of this method, damaged, or of a newer imagescape.
         """
-        folder, saved = Path(folder), dict(read_config(folder).get("recipe") or {})
-        method = saved.pop("method", "model of another kind")
-        if method != cls.__name__:
-            raise CheckpointError(f"{folder} is a {method}, not a {cls.__name__}")
-        try:
+        saved = read_recipe(folder, cls.__name__)
+        with reading_weights(folder) as path:
             model = cls(**saved)
-            model._restore(load_file(folder / "weights.safetensors"))
-        except (OSError, SafetensorError, KeyError, TypeError) as error:
-            raise CheckpointError(f"{folder / 'weights.safetensors'} cannot be read: {error}") from error
+            model._restore(load_file(path))
         return model
 
     def _check_fitted(self) -> None:

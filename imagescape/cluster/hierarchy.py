@@ -69,7 +69,7 @@ class Hierarchy(Clusterer):
             check_count("leaves", leaves, 2)
         cuts = tuple(int(cut) for cut in cuts)
         self.k = cuts[0] if k is None else k
-        check_cuts([self.k], np.iinfo(np.int64).max)
+        check_count("k", self.k, 2)
         check_cuts(cuts, np.iinfo(np.int64).max)
         self._arguments = {
             "k": int(self.k),
@@ -107,7 +107,7 @@ class Hierarchy(Clusterer):
             sizes = np.bincount(self.leaves_)
             self.tree_ = link_weighted(square_distances(self._points, self._kind), sizes, self.linkage)
         self.labels_ = self.cut(self.k)
-        self._centroids = Centroids.of(rows, self.labels_, self.k)
+        self._centroids = Centroids.of(rows, self.labels_)
         self.probabilities_ = self._centroids.membership_of(rows, self.labels_)
         return self
 

@@ -165,6 +165,8 @@ class EVoC(LayeredClusterer):
             base_min_cluster_size=self.min_cluster_size,
             min_samples=self.min_samples,
             n_neighbors=min(self.neighbors, len(rows) - 1),
+            # As the library has it, but for features that have fewer dimensions.
+            node_embedding_dim=min(max(self.neighbors // 4, 4), 15, *rows.shape),
             random_state=seed_for(self.seed, "evoc") % 2**31,
         )
         found.fit(rows)

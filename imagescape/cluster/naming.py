@@ -199,7 +199,7 @@ class _Evidence:
         self._members = Members.of(labels)
         self.clusters, self.sizes = self._members.clusters, self._members.sizes
         mean = images.mean(axis=0, dtype=np.float64)
-        moved = np.stack([images[rows].mean(axis=0, dtype=np.float64) for rows in self._members]) - mean
+        moved = self._members.centroids(images) - mean
         self._covariance, log_norms, best = self._pass(mean, device)
         self._votes = [best[rows] for rows in self._members]
         # The mean of log p is linear in the images but for the normaliser, so that no (images, words) matrix is kept.

@@ -4,12 +4,9 @@ A result called NAME is in the columns `x_NAME, y_NAME, z_NAME` (or `coords_NAME
 `features_NAME`; the network that made it is in `models/NAME`. What the map was after each stage of its training, where
 that was kept, is in `x_NAME_stage1, y_NAME_stage1`, …: part of the map, and no map of its own.
 
-A clustering called NAME is in `cluster_NAME` (whole numbers, -1 = noise, null where an image was not asked for) and
-`cluster_NAME_probability`; parts of it are `cluster_NAME_400` and the like (a cut of a hierarchy, a layer),
-`cluster_NAME_eps0_5` (another eps), `cluster_NAME_nearest` (noise given away) and `cluster_NAME_name`.
+Clusterings have a room of their own, `clusterings`.
 """
 
-import re
 import uuid
 from collections.abc import Mapping
 from itertools import count, takewhile
@@ -19,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import types
 
+from imagescape.collection.clusterings import clustering_columns
 from imagescape.collection.store import Collection
 from imagescape.errors import InputError
 
@@ -88,20 +86,6 @@ def _axes(scape: Collection, name: str) -> np.ndarray:
     columns = [f"{axis}_{name}" for axis in _AXES if f"{axis}_{name}" in scape.columns]
     table = scape.read(columns)
     return np.column_stack([_floats(table[column]) for column in columns])
-
-
-def cluster_names(scape: Collection) -> list[str]:
-    """Names of the clusterings that `imagescape cluster` made, without their parts, in the order they were made."""
-    names = [column.removeprefix("cluster_") for column in scape.columns if column.startswith("cluster_")]
-    return [name for name in names if f"cluster_{name}_probability" in scape.columns]
-
-
-def cluster_columns(scape: Collection, name: str) -> list[str]:
-    """Columns that the clustering `name` is in, parts of it among them; none where there is no such clustering."""
-    others = [f"cluster_{one}" for one in cluster_names(scape) if one != name]
-    theirs = tuple(f"{one}_{part}" for one in others for part in ("probability", "nearest", "name"))
-    own = re.compile(rf"cluster_{re.escape(name)}(_(probability|nearest|name|\d+|eps[\w-]+))?")
-    return [one for one in scape.columns if own.fullmatch(one) and one not in (*others, *theirs)]
 
 
 def features(scape: Collection, name: str) -> np.ndarray:
@@ -226,7 +210,7 @@ def columns_of(scape: Collection, name: str) -> list[str]:
     parts = (*_AXES, "coords", "features", "neighbors", "distances")
     stages = [f"{axis}_{stage}" for stage in stage_names(scape, name) for axis in _AXES]
     found = [column for column in (*(f"{part}_{name}" for part in parts), *stages) if column in scape.columns]
-    return found + cluster_columns(scape, name)
+    return found + clustering_columns(scape, name)
 
 
 def replace_columns(scape: Collection, name: str, ids: np.ndarray, columns: Mapping[str, np.ndarray]) -> None:

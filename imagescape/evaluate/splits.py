@@ -36,7 +36,7 @@ class Labels:
 def encode_labels(labels: Sequence[object] | np.ndarray | Labels) -> Labels:
     """Number the classes of a column of integers, strings or booleans.
 
-    None, NaN and the integer -1 (the mark of noise in clusterings) mean "no label".
+    None, NaN, an empty text and the integer -1 (the mark of noise in clusterings) mean "no label".
 
     >>> encode_labels(["dog", None, "cat"]).codes.tolist()
     [1, -1, 0]
@@ -60,7 +60,7 @@ def encode_labels(labels: Sequence[object] | np.ndarray | Labels) -> Labels:
 def _is_missing(value: object) -> bool:
     if isinstance(value, float) and math.isnan(value):
         return True
-    return value is None or (value == UNLABELLED and not isinstance(value, bool))
+    return value is None or value == "" or (value == UNLABELLED and not isinstance(value, bool))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,31 +1,32 @@
 """What learned clusterings of frozen features share: rows in, heads trained by the loop, the best one kept."""
 
-import json
 import logging
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from lightning_fabric import Fabric
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
-from imagescape.errors import CheckpointError, InputError
-from imagescape.learn.cluster_heads import Heads, Watched, readout
-from imagescape.learn.cluster_rows import UnitRows, graph_of, in_use
-from imagescape.learn.encoder import FORMAT_VERSION, load_weights, read_config, replace_folder, save_weights
-from imagescape.learn.estimator import NotFitted
-from imagescape.learn.optim import Schedule
+from imagescape.cluster.estimator import by_size
+from imagescape.errors import InputError, NotFitted
+from imagescape.learn.cluster_heads import Heads, Judge, Watched, readout
+from imagescape.learn.cluster_rows import UnitRows, batch_for, graph_of, in_use, start_from_kmeans
+from imagescape.learn.encoder import load_weights, save_weights
+from imagescape.learn.optim import Schedule, epochs_for
 from imagescape.learn.pairs import Pairs
-from imagescape.learn.parameters import Parameters
+from imagescape.learn.parameters import Parameters, Settings
 from imagescape.learn.placing import Components
-from imagescape.learn.train import Loss, Record, fit, make_fabric, read_metrics
+from imagescape.learn.train import Loss, Record, fabric_of_one, fit, make_fabric, read_metrics
+from imagescape.model_folder import read_recipe, reading_weights, write_model
 from imagescape.runtime import Precision, seed_for
 
 _log = logging.getLogger(__name__)
@@ -33,18 +34,23 @@ _log = logging.getLogger(__name__)
 _ROWS_AT_ONCE = 2**12
 _LOOKS = 15  # times that the network is judged while it learns, about
 _VALIDATION_NEIGHBORS = 8
+_LARGEST_BATCH = 1024
+STEPS = 300  # of the optimizer, where nothing is said; 1,000 did no better (docs/experiments.md)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClusterRecipe:
+class ClusterRecipe(Settings):
     """Settings that learned clusterings share.
 
     Attributes:
         k: Clusters.
         heads: Trained side by side; the one of the lowest unlabelled loss is kept.
         neighbors: Of each row, that it is to share a cluster with; never more than half of an even share of the rows.
-        steps: Of the optimizer; None: as the rows need it.
-        batch_size: Rows a step; None: a power of two that leaves several steps an epoch, 1,024 at most.
+        kmeans_heads: How many of the heads start from spherical k-means, each from a run of its own; None: as many as
+            suit the method, all of them on features.
+        steps: Of the optimizer; None: the method's own.
+        batch_size: Rows a step, as many as there are at most; None: a power of two that leaves several steps an epoch,
+            1,024 at most.
         learning_rate: At its highest; None: the method's own.
         seed: Settles every random choice.
         device, precision: Where and how; "auto" takes the best there is.
@@ -53,6 +59,7 @@ class ClusterRecipe:
     k: int
     heads: int
     neighbors: int
+    kmeans_heads: int | None = None
     steps: int | None = None
     batch_size: int | None = None
     learning_rate: float | None = None
@@ -61,7 +68,14 @@ class ClusterRecipe:
     precision: Precision = "auto"
 
     # What `__post_init__` holds settings to: the least whole number, and the name that messages have for the method.
-    least: ClassVar[dict[str, int]] = {"k": 2, "heads": 1, "neighbors": 1, "steps": 1, "batch_size": 2}
+    least: ClassVar[dict[str, int]] = {
+        "k": 2,
+        "heads": 1,
+        "neighbors": 1,
+        "kmeans_heads": 0,
+        "steps": 1,
+        "batch_size": 2,
+    }
     method: ClassVar[str] = "learned clusterings"
 
     def __post_init__(self) -> None:
@@ -69,14 +83,18 @@ class ClusterRecipe:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
                 raise InputError(f"{name} must be a whole number of at least {least}, got {value!r}")
+        if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
+            raise InputError(f"learning_rate must be above 0 and finite, got {self.learning_rate}")
 
-    @classmethod
-    def of(cls, **settings: Any) -> Self:
-        """The recipe of these settings; InputError when one is unknown."""
-        known = [field.name for field in fields(cls)]
-        if unknown := [name for name in settings if name not in known]:
-            raise InputError(f"there is no setting '{unknown[0]}' of {cls.method}; there are {', '.join(known)}")
-        return cls(**settings)
+    def schedule_of(self, rows: int, steps: int, **how: Any) -> Schedule:
+        """A stage of so many steps at least; `how` as `Schedule` has it."""
+        batch = min(rows, self.batch_size or batch_for(rows, _LARGEST_BATCH))
+        return Schedule(epochs=epochs_for(steps, rows, batch), batch_size=batch, **how)
+
+    @property
+    def from_kmeans(self) -> int:
+        """Heads that start from k-means."""
+        return self.heads if self.kmeans_heads is None else min(self.kmeans_heads, self.heads)
 
     def neighbors_for(self, rows: int) -> int:
         """Few enough that most of them can be of the row's own cluster."""
@@ -130,21 +148,26 @@ class Stages:
 
     Attributes:
         fabric, record, seed: As `fit` takes them.
-        judge: As `Watched` takes it.
-        history: The metrics so far.
+        history: The metrics of the stages that ran now.
     """
 
     fabric: Fabric
     record: Record | None
     seed: int
-    judge: Callable[[nn.Module], tuple[Tensor, Tensor]]
     history: list[dict[str, Any]] = field(default_factory=list)
 
-    def run(self, number: int, live: nn.Module, heads: int, pairs: Pairs, loss: Loss, schedule: Schedule) -> Watched:
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """Of all stages, those too that ran before the run was taken up again."""
+        return self.history if self.record is None else read_metrics(self.record.metrics_path)
+
+    def run(
+        self, number: int, live: nn.Module, heads: int, judge: Judge, pairs: Pairs, loss: Loss, schedule: Schedule
+    ) -> Watched:
         """Train `live`, or read it when this stage is done already; its best state is in what is returned."""
         every = max(1, schedule.epochs // _LOOKS)
         marks = [0, *range(every, schedule.epochs, every), schedule.epochs]
-        watched = Watched(live, heads, len(marks), self.judge).to(self.fabric.device)
+        watched = Watched(live, heads, len(marks), judge).to(self.fabric.device)
         finished = None if self.record is None else self.record.folder / f"stage-{number}.safetensors"
         if finished is not None and finished.exists():
             load_weights(watched, finished)
@@ -171,11 +194,11 @@ class Stages:
         return watched
 
 
-class LearnedClusters(Parameters):
+class LearnedClusters(Parameters, ABC):
     """Clusters by heads that learn, of whatever it is.
 
     Attributes after `fit`:
-        labels_: Cluster of each item, 0 … k - 1, (n,) int64, in the order given.
+        labels_: Cluster of each item, 0 … k - 1 by falling size, (n,) int64, in the order given.
         probabilities_: Of each cluster, (n, k) float32; rows sum to 1.
         loss_: Of each head on pairs that stay the same, without labels, when the best of them was kept; (heads,).
         head_: Which head was kept.
@@ -194,27 +217,72 @@ class LearnedClusters(Parameters):
         self.recipe = self._recipe_type.of(k=k, **settings)
         self._head: Any = None
 
+    @abstractmethod
+    def fit(
+        self,
+        items: Any,
+        y: object = None,
+        *,
+        graph: Int[np.ndarray, "n neighbors"] | None = None,
+        run_folder: str | Path | None = None,
+        checkpoint_minutes: float = 5,
+    ) -> Self:
+        """Learn the clusters of the items.
+
+        Args:
+            items: See the method.
+            y: Ignored; there for scikit-learn.
+            graph: Rows of each item's neighbours, nearest first, where they are known already; else they are found,
+                exactly.
+            run_folder: Where metrics and checkpoints go; a run that was stopped there is taken up again and ends
+                with the same clusters as if it had not been.
+            checkpoint_minutes: How often the state is saved there.
+
+        Raises:
+            InputError: fewer items than clusters, all of them the same, values that are not finite, or a graph of
+                other rows.
+            Interrupted: Ctrl-C.
+        """
+
+    @abstractmethod
+    def predict_proba(self, items: Any) -> Float[np.ndarray, "m k"]:
+        """Probabilities of each cluster for new items, float32, in the order given.
+
+        Raises:
+            InputError: items of another kind than it was fitted on, or values that are not finite.
+            NotFitted: before `fit`.
+        """
+
+    @abstractmethod
+    def save(self, folder: str | Path, **about: Any) -> None:
+        """Write the model: `config.json`, with what is said `about` it in plain values, and `weights.safetensors`."""
+
     def fit_predict(self, items: Any, y: object = None, **options: Any) -> Int[np.ndarray, " n"]:
         """`fit`, then the clusters of the same items."""
-        labels: np.ndarray = cast(Any, self).fit(items, y, **options).labels_
-        return labels
+        return self.fit(items, y, **options).labels_
 
     def predict(self, items: Any) -> Int[np.ndarray, " m"]:
         """Clusters of new items, int64, in the order given; errors as `predict_proba`."""
         return self.predict_proba(items).argmax(1)
 
-    def predict_proba(self, items: Any) -> Float[np.ndarray, "m k"]:
-        raise NotImplementedError
+    def _stages(self, fabric: Fabric, run_folder: str | Path | None, checkpoint_minutes: float) -> "Stages":
+        record = None if run_folder is None else Record(Path(run_folder), checkpoint_minutes)
+        return Stages(fabric, record, self.recipe.seed)
 
-    def _keep(self, watched: Watched, history: list[dict[str, Any]], record: Record | None) -> None:
+    def _keep(self, watched: Watched, stages: "Stages") -> None:
         """The best head, and what the training was like."""
         self._head = readout(watched.best).only(int(watched.best_head)).requires_grad_(False).eval()
-        self.history_ = history if record is None else read_metrics(record.metrics_path)
+        self.history_ = stages.metrics
         self.validation_ = watched.losses.cpu().numpy()
         self.head_, self.loss_ = int(watched.best_head), self.validation_[int(watched.best_look)]
 
     def _assign(self, probabilities: np.ndarray) -> None:
-        self.probabilities_, self.labels_ = probabilities, probabilities.argmax(1)
+        """Clusters of the items, which are numbered by size from here on."""
+        largest = by_size(probabilities.argmax(1))
+        order = np.concatenate([largest, np.setdiff1d(np.arange(self.recipe.k), largest)])
+        self._head.arrange(torch.from_numpy(order))
+        self.probabilities_ = probabilities[:, order]
+        self.labels_ = self.probabilities_.argmax(1)
         self.alive_ = int(in_use(torch.from_numpy(self.labels_)[:, None], self.recipe.k))
         if self.alive_ < self.recipe.k:
             _log.warning(
@@ -236,48 +304,27 @@ class ClusterEstimator(LearnedClusters):
         run_folder: str | Path | None = None,
         checkpoint_minutes: float = 5,
     ) -> Self:
-        """Learn the clusters of `features`.
-
-        Args:
-            features: Any real dtype; rows are items.
-            y: Ignored; there for scikit-learn.
-            graph: Rows of each row's neighbours, nearest first, where they are known already; else they are found,
-                exactly.
-            run_folder: Where metrics and checkpoints go; a run that was stopped there is taken up again and ends
-                with the same clusters as if it had not been.
-            checkpoint_minutes: How often the state is saved there.
-
-        Raises:
-            InputError: fewer rows than clusters, all rows the same, values that are not finite, or a graph of other
-                rows.
-            Interrupted: Ctrl-C.
-        """
+        """Learn the clusters of `features`, (n, d) of any real dtype; the rest as `LearnedClusters.fit`."""
         recipe, features = self.recipe, np.asarray(features)
         unit = UnitRows.of(features, recipe.k)
         rows = unit.project(features)
-        fabric = make_fabric(recipe.device, recipe.precision)
-        if fabric.world_size > 1:
-            raise InputError("clusters of features are learned by one process; start it without torchrun")
+        fabric = fabric_of_one(recipe.device, recipe.precision, "clusters of features are")
         graph = graph_of(rows, graph, recipe.neighbors_for(len(rows)), recipe.device)
-        record = None if run_folder is None else Record(Path(run_folder), checkpoint_minutes)
-        watched, history = self._learn(rows, graph, fabric, record)
+        heads = self._heads(rows.shape[1], recipe.heads)
+        start_from_kmeans(heads, rows, recipe.from_kmeans, recipe.seed)
+        stages = self._stages(fabric, run_folder, checkpoint_minutes)
+        watched = self._learn(stages, heads, torch.from_numpy(rows).to(fabric.device), graph)
         self._unit = unit
-        self._keep(watched, history, record)
+        self._keep(watched, stages)
         self._assign(self._probabilities(rows))
         return self
 
-    def _learn(
-        self, rows: np.ndarray, graph: np.ndarray, fabric: Fabric, record: Record | None
-    ) -> tuple[Watched, list[dict[str, Any]]]:
-        """Train the heads on unit rows; their best state, and the metrics."""
-        raise NotImplementedError
+    @abstractmethod
+    def _learn(self, stages: Stages, heads: Any, rows: Float[Tensor, "n d"], graph: np.ndarray) -> Watched:
+        """Train the heads on unit rows; their best state."""
 
     def predict_proba(self, features: Float[np.ndarray, "m d"]) -> Float[np.ndarray, "m k"]:
-        """Probabilities of each cluster for new rows, float32, in the order given.
-
-        Raises:
-            InputError: another number of features than it was fitted on, or values that are not finite.
-        """
+        """Probabilities of each cluster for new rows (m, d); the rest as `LearnedClusters.predict_proba`."""
         return self._probabilities(self._fitted().project(np.asarray(features)))
 
     def _probabilities(self, rows: np.ndarray) -> Float[np.ndarray, "n k"]:
@@ -286,18 +333,10 @@ class ClusterEstimator(LearnedClusters):
         return torch.cat([torch.empty(0, self.recipe.k), *parts]).numpy()
 
     def save(self, folder: str | Path, **about: Any) -> None:
-        """Write the model: `config.json`, with what is said `about` it in plain values, and `weights.safetensors`."""
         unit = self._fitted()
-        recipe = {"method": type(self).__name__, **asdict(self.recipe)}
-        config = {"format_version": FORMAT_VERSION, "recipe": recipe, **about}
         tensors = {f"head.{name}": tensor.cpu().contiguous() for name, tensor in self._head.state_dict().items()}
         tensors["mean"], tensors["axes"] = map(torch.from_numpy, (unit.components.mean, unit.components.axes))
-
-        def write(part: Path) -> None:
-            (part / "config.json").write_text(json.dumps(config, indent=2))
-            (part / "weights.safetensors").write_bytes(to_safetensors(tensors))
-
-        replace_folder(Path(folder), write)
+        write_model(folder, type(self).__name__, asdict(self.recipe), to_safetensors(tensors), about)
 
     @classmethod
     def load(cls, folder: str | Path, *, device: str = "auto") -> Self:
@@ -306,24 +345,18 @@ class ClusterEstimator(LearnedClusters):
         Raises:
             CheckpointError: not a model of this method, damaged, or of a newer imagescape.
         """
-        folder, saved = Path(folder), dict(read_config(folder)["recipe"])
-        if (method := saved.pop("method", "bare encoder")) != cls.__name__:
-            raise CheckpointError(f"{folder} is a {method}, not a {cls.__name__}")
-        model = cls(**saved | {"device": device})
-        path = folder / "weights.safetensors"
-        try:
+        model = cls(**read_recipe(folder, cls.__name__) | {"device": device})
+        with reading_weights(folder) as path:
             tensors = load_file(path)
             model._unit = UnitRows(Components(tensors.pop("mean").numpy(), tensors.pop("axes").numpy()))
             model._head = model._heads(model._unit.width, 1)
             model._head.load_state_dict({name.removeprefix("head."): tensor for name, tensor in tensors.items()})
-        except (OSError, SafetensorError, KeyError, RuntimeError) as error:
-            raise CheckpointError(f"{path} cannot be read: {error}") from error
         model._head.requires_grad_(False).to(make_fabric(device).device)
         return model
 
-    def _heads(self, in_features: int, heads: int) -> nn.Module:
-        """Untrained heads of this method."""
-        raise NotImplementedError
+    @abstractmethod
+    def _heads(self, in_features: int, heads: int) -> Any:
+        """Untrained `Heads` of this method, a module."""
 
     def _fitted(self) -> UnitRows:
         if self._unit is None:

@@ -9,7 +9,7 @@ from typing import Any, Protocol, Self, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 
 LINEAR_SCALE = 10.0  # logits of a cosine of 1, in linear heads that start from centroids
@@ -28,6 +28,9 @@ class Heads(Protocol):
 
     def only(self, head: int) -> Self:
         """One of the heads, alone, as a copy."""
+
+    def arrange(self, order: Int[Tensor, " k"]) -> None:
+        """Number the clusters anew: what was `order[i]` is i."""
 
 
 class LinearHeads(nn.Module):
@@ -57,6 +60,11 @@ class LinearHeads(nn.Module):
 
     def only(self, head: int) -> "LinearHeads":
         return _only(self, LinearHeads(self.weight.shape[2], self.k, 1), head)
+
+    @torch.no_grad()
+    def arrange(self, order: Int[Tensor, " k"]) -> None:
+        self.weight.copy_(self.weight[:, order])
+        self.bias.copy_(self.bias[:, order])
 
 
 class ResidualHeads(nn.Module):
@@ -109,6 +117,11 @@ class ResidualHeads(nn.Module):
     def only(self, head: int) -> "ResidualHeads":
         width = self.prototypes.shape[2]
         return _only(self, ResidualHeads(width, self.k, 1, hidden=self.hidden, temperature=self.temperature), head)
+
+    @torch.no_grad()
+    def arrange(self, order: Int[Tensor, " k"]) -> None:
+        self.prototypes.copy_(self.prototypes[:, order])
+        self.outer.copy_(self.outer[:, :, order])
 
 
 def _normal(*shape: int, generator: Generator | None, deviation: float) -> Tensor:

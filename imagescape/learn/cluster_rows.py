@@ -1,6 +1,5 @@
 """What cluster heads are given: unit rows of features, their neighbours, and centroids to start from."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +9,7 @@ from torch import Generator, Tensor
 
 from imagescape.errors import InputError, require
 from imagescape.evaluate.neighbors import Corpus
+from imagescape.learn.cluster_heads import Heads
 from imagescape.learn.pairs import GraphPairs
 from imagescape.learn.placing import Components
 from imagescape.runtime import seed_for, track
@@ -130,6 +130,12 @@ class NeighborRows:
         return self._rows[a], self._rows[b]
 
 
+def start_from_kmeans(heads: Heads, rows: Float[np.ndarray, "n d"], runs: int, seed: int) -> None:
+    """Have the first `runs` heads start from spherical k-means, each from a run of its own; see `kmeans_centroids`."""
+    for head, centroids in enumerate(kmeans_centroids(rows, heads.k, runs, seed)):
+        heads.start_from(head, torch.from_numpy(centroids))
+
+
 def kmeans_centroids(
     rows: Float[np.ndarray, "n d"], k: int, runs: int, seed: int, *, steps: int = 20
 ) -> Float[np.ndarray, "runs k d"]:
@@ -184,7 +190,3 @@ def set_aside(rows: int, k: int, seed: int) -> tuple[Int[np.ndarray, " n"], Int[
 def batch_for(rows: int, most: int) -> int:
     """All of a few rows; else a power of two that leaves several steps an epoch, `most` at most."""
     return min(rows, most) if rows < 64 else max(32, min(most, 2 ** ((rows // 4).bit_length() - 1)))
-
-
-def epochs_for(steps: int, rows: int, batch: int) -> int:
-    return math.ceil(steps / (rows // batch))

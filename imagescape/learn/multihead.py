@@ -7,25 +7,20 @@ rows are not lost to it.
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
-import torch
 from jaxtyping import Float
-from lightning_fabric import Fabric
 from torch import Generator, Tensor
 
 from imagescape.errors import InputError
-from imagescape.learn.cluster_estimator import ClusterEstimator, ClusterRecipe, Stages, Validation
+from imagescape.learn.cluster_estimator import STEPS, ClusterEstimator, ClusterRecipe, Stages, Validation
 from imagescape.learn.cluster_heads import Distilled, ResidualHeads, Watched
 from imagescape.learn.cluster_losses import TemiLoss, shared_information
-from imagescape.learn.cluster_rows import NeighborRows, batch_for, epochs_for, kmeans_centroids, sample_of
+from imagescape.learn.cluster_rows import NeighborRows, sample_of
 from imagescape.learn.optim import Schedule
-from imagescape.learn.train import Record
 from imagescape.runtime import seed_for
 
-_LARGEST_BATCH = 1024
-_STEPS = 300
 # The paper's teacher keeps .996 a step over 4,900 steps: it remembers about a twentieth of the run.
 _TEACHER_MEMORY = 0.05
 # The paper's marginals keep .9 a step of 1,024 rows: they remember about ten thousand.
@@ -37,7 +32,6 @@ class MultiHeadRecipe(ClusterRecipe):
     """Settings of multi-head self-distillation, beside those of every `ClusterRecipe`.
 
     Attributes:
-        kmeans_heads: How many of the heads start from spherical k-means, each from a run of its own; None: all.
         hidden: Width of the middle of a network that each head has beside its prototypes; 0: none.
         temperature: Of the logits of students and teachers.
         beta: See `temi_loss`.
@@ -46,13 +40,12 @@ class MultiHeadRecipe(ClusterRecipe):
 
     heads: int = 16
     neighbors: int = 50
-    kmeans_heads: int | None = None
     hidden: int = 0
     temperature: float = 0.1
     beta: float = 0.6
     teacher_momentum: float | None = None
 
-    least: ClassVar[dict[str, int]] = {**ClusterRecipe.least, "kmeans_heads": 0, "hidden": 0}
+    least: ClassVar[dict[str, int]] = {**ClusterRecipe.least, "hidden": 0}
     method: ClassVar[str] = "multi-head clusterings"
 
     def __post_init__(self) -> None:
@@ -65,15 +58,9 @@ class MultiHeadRecipe(ClusterRecipe):
             raise InputError(f"teacher_momentum must be at least 0 and below 1, got {self.teacher_momentum}")
 
     def schedule(self, rows: int) -> Schedule:
-        batch = self.batch_size or batch_for(rows, _LARGEST_BATCH)
-        return Schedule(
-            epochs=epochs_for(self.steps or _STEPS, rows, batch),
-            batch_size=batch,
-            learning_rate=self.learning_rate or 1e-2,
-            warmup_epochs=1,
-            optimizer="adamw",
-            weight_decay=1e-4,
-        )
+        rate = self.learning_rate or 1e-2
+        how = {"learning_rate": rate, "warmup_epochs": 1, "optimizer": "adamw", "weight_decay": 1e-4}
+        return self.schedule_of(rows, self.steps or STEPS, **how)
 
 
 class MultiHead(ClusterEstimator):
@@ -93,24 +80,16 @@ class MultiHead(ClusterEstimator):
     recipe: MultiHeadRecipe
     _recipe_type = MultiHeadRecipe
 
-    def _learn(
-        self, rows: np.ndarray, graph: np.ndarray, fabric: Fabric, record: Record | None
-    ) -> tuple[Watched, list[dict[str, Any]]]:
+    def _learn(self, stages: Stages, heads: ResidualHeads, rows: Float[Tensor, "n d"], graph: np.ndarray) -> Watched:
         recipe, schedule = self.recipe, self.recipe.schedule(len(rows))
         steps = schedule.epochs * (len(rows) // schedule.batch_size)
-        heads = self._heads(rows.shape[1], recipe.heads)
-        from_kmeans = recipe.heads if recipe.kmeans_heads is None else min(recipe.kmeans_heads, recipe.heads)
-        for head, centroids in enumerate(kmeans_centroids(rows, recipe.k, from_kmeans, recipe.seed)):
-            heads.start_from(head, torch.from_numpy(centroids))
         momentum = recipe.teacher_momentum
         live = Distilled(heads, max(0.0, 1 - 1 / (_TEACHER_MEMORY * steps)) if momentum is None else momentum)
         kept = max(0.0, 1 - schedule.batch_size / _MARGINAL_ROWS)
         loss = TemiLoss(recipe.heads, recipe.k, beta=recipe.beta, momentum=kept)
-        everything = torch.from_numpy(rows).to(fabric.device)
-        judge = Validation.of(everything, graph, sample_of(len(rows), recipe.seed), recipe.seed, _untold)
-        stages = Stages(fabric, record, recipe.seed, judge)
-        pairs = NeighborRows(everything, graph, fabric.device)
-        return stages.run(1, live, recipe.heads, pairs, loss, schedule), stages.history
+        judge = Validation.of(rows, graph, sample_of(len(rows), recipe.seed), recipe.seed, _untold)
+        pairs = NeighborRows(rows, graph, rows.device)
+        return stages.run(1, live, recipe.heads, judge, pairs, loss, schedule)
 
     def _heads(self, in_features: int, heads: int) -> ResidualHeads:
         recipe = self.recipe

@@ -6,31 +6,28 @@ arXiv:2009.12981). A table of coordinates learns the map, as it costs next to no
 learns to say from the features alone where on it a row belongs.
 """
 
-import json
-import math
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self
+from typing import Any, ClassVar, Literal, Protocol, Self
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from safetensors.numpy import save as to_safetensors
 from torch import Tensor, nn
 
-from imagescape.errors import CheckpointError, InputError, NotFitted
+from imagescape.errors import InputError, NotFitted
 from imagescape.evaluate.neighbors import Metric, nearest_others
 from imagescape.learn.encoder import load_weights, save_weights
 from imagescape.learn.heads import principal_axes
 from imagescape.learn.neighbor_loss import NeighborNCE
-from imagescape.learn.optim import Schedule
+from imagescape.learn.optim import Schedule, epochs_for
 from imagescape.learn.pairs import GraphPairs
-from imagescape.learn.parameters import Parameters
+from imagescape.learn.parameters import Parameters, Settings
 from imagescape.learn.placing import Components, Lesson, Lessons, Table, TaughtNetwork, mean_distance
-from imagescape.learn.train import Record, fit, make_fabric, read_metrics
-from imagescape.model_folder import FORMAT_VERSION, read_config, replace_folder
+from imagescape.learn.train import Record, fabric_of_one, fit, read_metrics
+from imagescape.model_folder import read_recipe, reading_weights, write_model
 from imagescape.runtime import Precision, one_thread, seed_for
 
 # The network sees this many principal components at most, and the graph is made in them: the rest is mostly noise.
@@ -54,7 +51,7 @@ class FeatureMap(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class NeighborRecipe:
+class NeighborRecipe(Settings):
     """Settings of a neighbour map.
 
     Attributes:
@@ -86,6 +83,8 @@ class NeighborRecipe:
     device: str = "auto"
     precision: Precision = "auto"
 
+    method: ClassVar[str] = "neighbour maps"
+
     def __post_init__(self) -> None:
         for name in ("out_dim", "neighbors", "epochs", "network_epochs", "negatives", "hidden", "layers"):
             value = getattr(self, name)
@@ -97,18 +96,10 @@ class NeighborRecipe:
             if getattr(self, name) not in known:
                 raise InputError(f"{name} must be one of {', '.join(known)}, got '{getattr(self, name)}'")
 
-    @classmethod
-    def of(cls, **settings: Any) -> "NeighborRecipe":
-        """The recipe of these settings; InputError when one is unknown."""
-        known = [field.name for field in fields(cls)]
-        if unknown := [name for name in settings if name not in known]:
-            raise InputError(f"there is no setting '{unknown[0]}' of neighbour maps; there are {', '.join(known)}")
-        return cls(**settings)
-
     def table_schedule(self, rows: int) -> Schedule:
         batch = _batch(rows, 4096)
         return Schedule(
-            epochs=self.epochs or max(500, _epochs_for(_FEWEST_STEPS, rows, batch)),
+            epochs=self.epochs or max(500, epochs_for(_FEWEST_STEPS, rows, batch)),
             batch_size=batch,
             learning_rate=0.5,
             warmup_epochs=1,
@@ -119,7 +110,7 @@ class NeighborRecipe:
     def network_schedule(self, rows: int) -> Schedule:
         batch = _batch(rows, 256)
         return Schedule(
-            epochs=self.network_epochs or max(20, _epochs_for(_FEWEST_STEPS, rows, batch)),
+            epochs=self.network_epochs or max(20, epochs_for(_FEWEST_STEPS, rows, batch)),
             batch_size=batch,
             learning_rate=0.003,
             warmup_epochs=1,
@@ -178,9 +169,7 @@ class NeighborMap(Parameters):
             raise InputError(f"a map needs a matrix of at least 4 rows of features, got shape {features.shape}")
         if graph is not None and (len(graph) != len(features) or graph.min() < 0 or graph.max() >= len(features)):
             raise InputError(f"a graph must name rows of these {len(features)} features, one line a row")
-        fabric = make_fabric(recipe.device, recipe.precision)
-        if fabric.world_size > 1:
-            raise InputError("a map of features is learned by one process; start it without torchrun")
+        fabric = fabric_of_one(recipe.device, recipe.precision, "a map of features is")
         components = Components.of(features, COMPONENTS)
         inputs = components.project(features)
         if graph is None:
@@ -241,14 +230,8 @@ class NeighborMap(Parameters):
     def save(self, folder: str | Path, **about: Any) -> None:
         """Write the model: `config.json`, with what is said `about` it in plain values, and `weights.safetensors`."""
         placing = self._fitted()
-        config = {"format_version": FORMAT_VERSION, "recipe": {"method": "NeighborMap", **asdict(self.recipe)}, **about}
         arrays = {name: np.ascontiguousarray(array) for name, array in placing.arrays().items()}
-
-        def write(part: Path) -> None:
-            (part / "config.json").write_text(json.dumps(config, indent=2))
-            (part / "weights.safetensors").write_bytes(to_safetensors(arrays))
-
-        replace_folder(Path(folder), write)
+        write_model(folder, type(self).__name__, asdict(self.recipe), to_safetensors(arrays), about)
 
     @classmethod
     def load(cls, folder: str | Path, *, device: str = "auto") -> Self:
@@ -257,15 +240,9 @@ class NeighborMap(Parameters):
         Raises:
             CheckpointError: not a model of this method, damaged, or of a newer imagescape.
         """
-        folder, saved = Path(folder), read_config(folder)["recipe"]
-        if saved.get("method") != cls.__name__:
-            raise CheckpointError(f"{folder} is a {saved.get('method', 'bare encoder')}, not a {cls.__name__}")
-        model = cls(**{name: value for name, value in saved.items() if name != "method"} | {"device": device})
-        try:
-            arrays = load_file(folder / "weights.safetensors")
-            model._placing = model._placing_of(arrays)
-        except (OSError, SafetensorError, KeyError, RuntimeError) as error:
-            raise CheckpointError(f"{folder / 'weights.safetensors'} cannot be read: {error}") from error
+        model = cls(**read_recipe(folder, cls.__name__) | {"device": device})
+        with reading_weights(folder) as path:
+            model._placing = model._placing_of(load_file(path))
         return model
 
     def _placing_of(self, arrays: dict[str, np.ndarray]) -> "TaughtNetwork | Table":
@@ -303,7 +280,3 @@ def _start(inputs: np.ndarray, recipe: NeighborRecipe) -> np.ndarray:
 def _batch(rows: int, most: int) -> int:
     """A power of two that leaves several steps an epoch, `most` at most."""
     return max(2, min(most, 2 ** max(1, (rows // 4).bit_length() - 1)))
-
-
-def _epochs_for(steps: int, rows: int, batch: int) -> int:
-    return math.ceil(steps / (rows // batch))

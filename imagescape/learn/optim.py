@@ -76,3 +76,8 @@ class Schedule:
             return torch.optim.SGD(parameters, momentum=self.momentum, **common)
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.optimizer]
         return kind(parameters, **common)
+
+
+def epochs_for(steps: int, items: int, batch: int) -> int:
+    """Epochs that have at least so many steps, of batches of at most as many as there are items."""
+    return math.ceil(steps / (items // batch))

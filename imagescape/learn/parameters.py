@@ -1,6 +1,28 @@
-"""What scikit-learn wants to know of an estimator's arguments."""
+"""Settings by name: of recipes, and of estimators as scikit-learn wants to know of them."""
 
-from typing import Any, Self
+from dataclasses import fields
+from typing import Any, ClassVar, Self
+
+from imagescape.errors import InputError
+
+
+class Settings:
+    """What recipes share, which are dataclasses: settings that come by name.
+
+    Attributes:
+        method: The name that messages have for what they are settings of; "" for none.
+    """
+
+    method: ClassVar[str] = ""
+
+    @classmethod
+    def of(cls, **settings: Any) -> Self:
+        """The recipe of these settings; InputError when one is unknown."""
+        known = [field.name for field in fields(cls)]  # type: ignore[arg-type]
+        if unknown := [name for name in settings if name not in known]:
+            whose = f" of {cls.method}" if cls.method else ""
+            raise InputError(f"there is no setting '{unknown[0]}'{whose}; there are {', '.join(known)}")
+        return cls(**settings)
 
 
 class Parameters:

@@ -12,6 +12,7 @@ from imagescape.learn.augment import AUGMENTS, Augment
 from imagescape.learn.backbones import STEMS
 from imagescape.learn.losses import InfoNCE, kernel
 from imagescape.learn.optim import Schedule
+from imagescape.learn.parameters import Settings
 from imagescape.runtime import Precision
 
 # A network and optimizer for a processor and minutes instead of hours.
@@ -86,7 +87,7 @@ class Stage:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Recipe(Settings):
     """Settings of SimCLR and t-SimCNE.
 
     Attributes:
@@ -129,15 +130,6 @@ class Recipe:
     seed: int = 0
     device: str = "auto"
     precision: Precision = "auto"
-
-    @classmethod
-    def of(cls, **settings: Any) -> "Recipe":
-        """The recipe of these settings; InputError when one is unknown."""
-        known = [field.name for field in fields(cls)]
-        for name in settings:
-            if name not in known:
-                raise InputError(f"there is no setting '{name}'; there are {', '.join(known)}")
-        return cls(**settings)
 
     def __post_init__(self) -> None:
         _settle_numbers(self)

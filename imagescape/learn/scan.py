@@ -6,55 +6,44 @@ from what its running mean is sure of.
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from lightning_fabric import Fabric
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from imagescape.errors import InputError
-from imagescape.learn.cluster_estimator import ClusterEstimator, ClusterRecipe, Stages, Validation
-from imagescape.learn.cluster_heads import LinearHeads, SelfLabelled, Watched, readout
+from imagescape.learn.cluster_estimator import STEPS, ClusterEstimator, ClusterRecipe, Stages, Validation
+from imagescape.learn.cluster_heads import Judge, LinearHeads, SelfLabelled, Watched, readout
 from imagescape.learn.cluster_losses import ScanLoss, SelfLabelLoss, scan_loss
-from imagescape.learn.cluster_rows import NeighborRows, batch_for, epochs_for, kmeans_centroids, set_aside
+from imagescape.learn.cluster_rows import NeighborRows, set_aside
 from imagescape.learn.optim import Schedule
-from imagescape.learn.pairs import GraphPairs
-from imagescape.learn.train import Record
+from imagescape.learn.pairs import GraphPairs, Pairs
 from imagescape.runtime import seed_for
 
 _log = logging.getLogger(__name__)
 
-_LARGEST_BATCH = 1024
-_STEPS = 300
-
 
 @dataclass(frozen=True, kw_only=True)
-class ScanRecipe(ClusterRecipe):
-    """Settings of SCAN on frozen features, beside those of every `ClusterRecipe`.
+class AnyScanRecipe(ClusterRecipe):
+    """Settings of SCAN, of features or of images, beside those of every `ClusterRecipe`.
 
     Attributes:
         entropy_weight: How much an even spread over the clusters is worth, lambda.
-        kmeans_heads: How many of the heads start from spherical k-means, each from a run of its own; None: all.
         selflabel: Whether the kept head then learns from what it is sure of.
-        confidence: In self-labelling, rows teach whose probability is at least this; the surest rows teach anyway.
-        selflabel_steps: Of the optimizer; None: as many as before it.
+        confidence: In self-labelling, items teach whose probability is at least this; the surest teach anyway.
         teacher_momentum: In self-labelling, how much of the teacher stays at each step.
     """
 
     heads: int = 10
     neighbors: int = 20
     entropy_weight: float = 5.0
-    kmeans_heads: int | None = None
     selflabel: bool = False
     confidence: float = 0.99
-    selflabel_steps: int | None = None
     teacher_momentum: float = 0.99
-
-    least: ClassVar[dict[str, int]] = {**ClusterRecipe.least, "kmeans_heads": 0, "selflabel_steps": 1}
-    method: ClassVar[str] = "SCAN"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -63,27 +52,27 @@ class ScanRecipe(ClusterRecipe):
         if not 0 <= self.teacher_momentum < 1:
             raise InputError(f"teacher_momentum must be at least 0 and below 1, got {self.teacher_momentum}")
 
+
+@dataclass(frozen=True, kw_only=True)
+class ScanRecipe(AnyScanRecipe):
+    """Settings of SCAN on frozen features, beside those of every `AnyScanRecipe`.
+
+    Attributes:
+        selflabel_steps: Of the optimizer, in self-labelling; None: as many as before it.
+    """
+
+    selflabel_steps: int | None = None
+
+    least: ClassVar[dict[str, int]] = {**ClusterRecipe.least, "selflabel_steps": 1}
+    method: ClassVar[str] = "SCAN"
+
     def schedule(self, rows: int) -> Schedule:
-        batch = self.batch_size or batch_for(rows, _LARGEST_BATCH)
-        return Schedule(
-            epochs=epochs_for(self.steps or _STEPS, rows, batch),
-            batch_size=batch,
-            learning_rate=self.learning_rate or 5.0,
-            warmup_epochs=1,
-            optimizer="sgd",
-            weight_decay=0.0,
-        )
+        how = {"learning_rate": self.learning_rate or 5.0, "warmup_epochs": 1, "optimizer": "sgd", "weight_decay": 0.0}
+        return self.schedule_of(rows, self.steps or STEPS, **how)
 
     def selflabel_schedule(self, rows: int) -> Schedule:
-        batch = self.batch_size or batch_for(rows, _LARGEST_BATCH)
-        return Schedule(
-            epochs=epochs_for(self.selflabel_steps or self.steps or _STEPS, rows, batch),
-            batch_size=batch,
-            learning_rate=1e-3,
-            warmup_epochs=1,
-            optimizer="adam",
-            weight_decay=0.0,
-        )
+        how = {"learning_rate": 1e-3, "warmup_epochs": 1, "optimizer": "adam", "weight_decay": 0.0}
+        return self.schedule_of(rows, self.selflabel_steps or self.steps or STEPS, **how)
 
 
 class SCAN(ClusterEstimator):
@@ -95,7 +84,7 @@ class SCAN(ClusterEstimator):
         settings: Any other field of `ScanRecipe`.
 
     Attributes after `fit`: see `ClusterEstimator`, and with self-labelling
-        rolled_back_: Whether self-labelling made the clusters worse, so that those before it were kept.
+        rolled_back_: Whether self-labelling did not better the clusters, so that those before it were kept.
 
     >>> SCAN(10, entropy_weight=2.0).recipe.heads
     10
@@ -104,39 +93,63 @@ class SCAN(ClusterEstimator):
     recipe: ScanRecipe
     _recipe_type = ScanRecipe
 
-    def _learn(
-        self, rows: np.ndarray, graph: np.ndarray, fabric: Fabric, record: Record | None
-    ) -> tuple[Watched, list[dict[str, Any]]]:
+    def _learn(self, stages: Stages, heads: LinearHeads, rows: Float[Tensor, "n d"], graph: np.ndarray) -> Watched:
         recipe = self.recipe
-        heads = self._heads(rows.shape[1], recipe.heads)
-        from_kmeans = recipe.heads if recipe.kmeans_heads is None else min(recipe.kmeans_heads, recipe.heads)
-        for head, centroids in enumerate(kmeans_centroids(rows, recipe.k, from_kmeans, recipe.seed)):
-            heads.start_from(head, torch.from_numpy(centroids))
-        everything = torch.from_numpy(rows).to(fabric.device)
         anchors, held_out = set_aside(len(rows), recipe.k, recipe.seed)
-        judge = Validation.of(everything, graph, held_out, recipe.seed, evenly_weighed)
-        stages = Stages(fabric, record, recipe.seed, judge)
-        pairs = NeighborRows(everything, graph, fabric.device, anchors)
-        loss = ScanLoss(recipe.entropy_weight)
-        watched = stages.run(1, heads, recipe.heads, pairs, loss, recipe.schedule(len(anchors)))
+        watched, rolled_back = learn_scan(
+            stages,
+            recipe,
+            heads,
+            Validation.of(rows, graph, held_out, recipe.seed, evenly_weighed),
+            (NeighborRows(rows, graph, rows.device, anchors), recipe.schedule(len(anchors))),
+            lambda: (PerturbedRows(rows, graph, rows.device, anchors), recipe.selflabel_schedule(len(anchors))),
+        )
         if recipe.selflabel:
-            kept = readout(watched.best).only(int(watched.best_head)).requires_grad_(True)
-            watched = stages.run(
-                2,
-                SelfLabelled(kept, recipe.teacher_momentum),
-                1,
-                PerturbedRows(everything, graph, fabric.device, anchors),
-                SelfLabelLoss(recipe.confidence),
-                recipe.selflabel_schedule(len(anchors)),
-            )
-            self.rolled_back_ = int(watched.best_look) == 0
-            if self.rolled_back_:
-                _log.warning("self-labelling made the clusters worse; those before it are kept")
-        return watched, stages.history
+            self.rolled_back_ = rolled_back
+        return watched
 
     def _heads(self, in_features: int, heads: int) -> LinearHeads:
         generator = Generator().manual_seed(seed_for(self.recipe.seed, "heads"))
         return LinearHeads(in_features, self.recipe.k, heads, generator)
+
+
+Stage = tuple[Pairs, Schedule]
+
+
+def learn_scan(
+    stages: Stages,
+    recipe: AnyScanRecipe,
+    network: nn.Module,
+    judge: Judge,
+    neighbors: Stage,
+    views: Callable[[], Stage],
+) -> tuple[Watched, bool]:
+    """SCAN's two stages, the second if it is asked for.
+
+    Args:
+        stages: What runs them.
+        recipe: Of features or of images.
+        network: Items -> logits of `recipe.heads` heads, with `only`.
+        judge: As `Watched` takes it.
+        neighbors: Pairs of items and neighbours, and how they are learned from.
+        views: Gives those of self-labelling: pairs of weak and strong views, likewise.
+
+    Returns:
+        The best state; and whether self-labelling did not better the clusters, so that those before it were
+            kept.
+    """
+    pairs, schedule = neighbors
+    watched = stages.run(1, network, recipe.heads, judge, pairs, ScanLoss(recipe.entropy_weight), schedule)
+    if not recipe.selflabel:
+        return watched, False
+    kept = readout(watched.best).only(int(watched.best_head)).requires_grad_(True)
+    taught = SelfLabelled(kept, recipe.teacher_momentum)
+    pairs, schedule = views()
+    watched = stages.run(2, taught, 1, judge, pairs, SelfLabelLoss(recipe.confidence), schedule)
+    rolled_back = int(watched.best_look) == 0
+    if rolled_back:
+        _log.warning("self-labelling did not better the clusters; those before it are kept")
+    return watched, rolled_back
 
 
 def evenly_weighed(logits: Float[Tensor, "m heads k"], first: Tensor, second: Tensor) -> Float[Tensor, " heads"]:

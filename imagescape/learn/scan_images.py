@@ -6,8 +6,7 @@ running mean is sure of when it sees an image as it is.
 """
 
 import copy
-import json
-import logging
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -16,51 +15,40 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
 from torch import Generator, Tensor, nn
 
-from imagescape.errors import CheckpointError, InputError
+from imagescape.errors import NotFitted
 from imagescape.images.pixels import as_pixels
 from imagescape.learn.cluster_estimator import ClusterRecipe, LearnedClusters, Stages
-from imagescape.learn.cluster_heads import LinearHeads, SelfLabelled, Watched, readout
-from imagescape.learn.cluster_losses import ScanLoss, SelfLabelLoss, scan_loss
-from imagescape.learn.cluster_rows import UnitRows, epochs_for, graph_of, in_use, kmeans_centroids, set_aside
-from imagescape.learn.encoder import FORMAT_VERSION, Architecture, Encoder, Preprocessing, read_config, replace_folder
-from imagescape.learn.estimator import NotFitted
-from imagescape.learn.optim import Schedule
+from imagescape.learn.cluster_heads import Judge, LinearHeads, Watched, readout
+from imagescape.learn.cluster_losses import scan_loss
+from imagescape.learn.cluster_rows import UnitRows, graph_of, in_use, set_aside, start_from_kmeans
+from imagescape.learn.encoder import Architecture, Encoder, Preprocessing
+from imagescape.learn.optim import Schedule, epochs_for
 from imagescape.learn.pairs import NeighborImages, WeakStrong
+from imagescape.learn.scan import AnyScanRecipe, learn_scan
 from imagescape.learn.strong_augment import Strong
-from imagescape.learn.train import Record, make_fabric
-from imagescape.runtime import Precision, autocast_dtype, seed_for
-
-_log = logging.getLogger(__name__)
+from imagescape.learn.train import fabric_of_one
+from imagescape.model_folder import read_config, read_recipe, reading_weights, write_model
+from imagescape.runtime import Precision, autocast_dtype, seed_for, track
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageScanRecipe(ClusterRecipe):
-    """Settings of SCAN of whole images, beside those of every `ClusterRecipe`.
+class ImageScanRecipe(AnyScanRecipe):
+    """Settings of SCAN of whole images, beside those of every `AnyScanRecipe`; here it self-labels by default.
 
     Attributes:
-        entropy_weight: How much an even spread over the clusters is worth, lambda.
         epochs: Passes over the images with all heads; `steps`, where given, take their place.
-        selflabel: Whether the network then learns from what it is sure of.
-        confidence: In self-labelling, images teach whose probability is at least this; the surest teach anyway.
         selflabel_epochs: Passes over the images in self-labelling.
         selflabel_batch_size: Images a step in self-labelling, as many as there are at most.
-        teacher_momentum: In self-labelling, how much of the teacher stays at each step.
     """
 
-    heads: int = 10
-    neighbors: int = 20
-    entropy_weight: float = 5.0
-    epochs: int = 50
     selflabel: bool = True
-    confidence: float = 0.99
+    epochs: int = 50
     selflabel_epochs: int = 200
     selflabel_batch_size: int = 1000
-    teacher_momentum: float = 0.99
 
     least: ClassVar[dict[str, int]] = {
         **ClusterRecipe.least,
@@ -70,12 +58,10 @@ class ImageScanRecipe(ClusterRecipe):
     }
     method: ClassVar[str] = "SCAN of images"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        ScanLoss(self.entropy_weight)  # says what is wrong with them
-        SelfLabelLoss(self.confidence)
-        if not 0 <= self.teacher_momentum < 1:
-            raise InputError(f"teacher_momentum must be at least 0 and below 1, got {self.teacher_momentum}")
+    @property
+    def from_kmeans(self) -> int:
+        """Heads that start from k-means: half of them, where nothing is said."""
+        return self.heads // 2 if self.kmeans_heads is None else min(self.kmeans_heads, self.heads)
 
     def schedule(self, images: int) -> Schedule:
         batch = min(images, self.batch_size or 128)
@@ -86,11 +72,10 @@ class ImageScanRecipe(ClusterRecipe):
         return self._adam(self.selflabel_epochs, min(images, self.selflabel_batch_size))
 
     def _adam(self, epochs: int, batch: int) -> Schedule:
-        rate = self.learning_rate or 1e-4
         return Schedule(
             epochs=epochs,
             batch_size=batch,
-            learning_rate=rate,
+            learning_rate=self.learning_rate or 1e-4,
             decay="constant",
             optimizer="adam",
             weight_decay=1e-4,
@@ -125,6 +110,10 @@ class ImageHeads(nn.Module):
         """The network with one of its heads, as a copy."""
         return ImageHeads(copy.deepcopy(self.backbone), self.mean.clone(), self.axes.clone(), self.heads.only(head))
 
+    def arrange(self, order: Int[Tensor, " k"]) -> None:
+        """As `Heads.arrange`."""
+        self.heads.arrange(order)
+
 
 @dataclass(frozen=True)
 class Looking:
@@ -142,14 +131,17 @@ class Looking:
     batch_size: int
 
     @torch.no_grad()
-    def logits(self, network: nn.Module, pixels: np.ndarray) -> Float[Tensor, "n heads k"]:
-        """Of uint8 squares (n, s, s, 3) of the cache's size."""
+    def logits(
+        self, network: nn.Module, pixels: np.ndarray, advance: Callable[[int], object] = lambda images: None
+    ) -> Float[Tensor, "n heads k"]:
+        """Of uint8 squares (n, s, s, 3) of the cache's size; `advance` is told how many more are done."""
         dtype = autocast_dtype(self.device, self.precision)
         parts = []
         with torch.autocast(self.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None):
             for start in range(0, len(pixels), self.batch_size):
                 batch = torch.from_numpy(np.array(pixels[start : start + self.batch_size])).to(self.device)
                 parts.append(network(self.preprocessing.view(batch)))
+                advance(len(batch))
         return torch.cat(parts)
 
 
@@ -164,7 +156,7 @@ class ScanImages(LearnedClusters):
         settings: Any other field of `ImageScanRecipe`.
 
     Attributes after `fit`: see `LearnedClusters`, and with self-labelling
-        rolled_back_: Whether self-labelling made the clusters worse, so that those before it were kept.
+        rolled_back_: Whether self-labelling did not better the clusters, so that those before it were kept.
     """
 
     recipe: ImageScanRecipe
@@ -192,18 +184,14 @@ class ScanImages(LearnedClusters):
 
         Args:
             images: A collection, paths, PIL images, a (n, h, w, 3) uint8 array, or a torch Dataset.
-            y: Ignored; there for scikit-learn.
-            graph: Rows of each image's neighbours, nearest first; else they are found by the encoder's features.
-            run_folder, checkpoint_minutes: As `ClusterEstimator.fit`.
+            y, graph, run_folder, checkpoint_minutes: As `LearnedClusters.fit`; near is by the encoder's features.
 
         Raises:
             InputError: fewer images than clusters, features that are all the same, or a graph of other rows.
             Interrupted: Ctrl-C.
         """
         recipe = self.recipe
-        fabric = make_fabric(recipe.device, recipe.precision)
-        if fabric.world_size > 1:
-            raise InputError("clusters of images are learned by one process; start it without torchrun")
+        fabric = fabric_of_one(recipe.device, recipe.precision, "clusters of images are")
         encoder = self.encoder if isinstance(self.encoder, Encoder) else Encoder.load(self.encoder)
         way = encoder.preprocessing
         self._architecture = encoder.architecture
@@ -213,22 +201,25 @@ class ScanImages(LearnedClusters):
         unit = UnitRows.of(features, recipe.k)
         rows = unit.project(features)
         graph = graph_of(rows, graph, recipe.neighbors_for(len(rows)), recipe.device)
-        heads = LinearHeads(
-            rows.shape[1], recipe.k, recipe.heads, Generator().manual_seed(seed_for(recipe.seed, "heads"))
-        )
-        for head, centroids in enumerate(kmeans_centroids(rows, recipe.k, recipe.heads // 2, recipe.seed)):
-            heads.start_from(head, torch.from_numpy(centroids))
+        generator = Generator().manual_seed(seed_for(recipe.seed, "heads"))
+        heads = LinearHeads(rows.shape[1], recipe.k, recipe.heads, generator)
+        start_from_kmeans(heads, rows, recipe.from_kmeans, recipe.seed)
         mean, axes = map(torch.from_numpy, (unit.components.mean, unit.components.axes))
         network = ImageHeads(copy.deepcopy(encoder.network.backbone), mean, axes, heads)
-        record = None if run_folder is None else Record(Path(run_folder), checkpoint_minutes)
-        anchors, held_out = set_aside(len(rows), recipe.k, recipe.seed)
-        stages = Stages(fabric, record, recipe.seed, self._judge(pixels, graph, held_out))
-        watched = self._learn(stages, network.requires_grad_(True), pixels, graph, anchors)
-        self._keep(watched, stages.history, record)
-        self._assign(self._looking.logits(self._head, pixels).softmax(-1)[:, 0].cpu().numpy())
+        stages = self._stages(fabric, run_folder, checkpoint_minutes)
+        watched = self._learn(stages, network.requires_grad_(True), pixels, graph)
+        self._keep(watched, stages)
+        self._assign(self._probabilities(pixels))
         return self
 
-    def _judge(self, pixels: np.ndarray, graph: np.ndarray, chosen: np.ndarray) -> Any:
+    def _probabilities(self, pixels: np.ndarray) -> Float[np.ndarray, "n k"]:
+        if not len(pixels):
+            return np.empty((0, self.recipe.k), np.float32)
+        assert self._looking is not None
+        with track("clusters of images", len(pixels)) as progress:
+            return self._looking.logits(self._head, pixels, progress.advance).softmax(-1)[:, 0].cpu().numpy()
+
+    def _judge(self, pixels: np.ndarray, graph: np.ndarray, chosen: np.ndarray) -> Judge:
         """The loss of each head on plain images that are set aside and a neighbour of each, and clusters in use."""
         looking = self._looking
         assert looking is not None
@@ -243,63 +234,42 @@ class ScanImages(LearnedClusters):
 
         return judge
 
-    def _learn(
-        self, stages: Stages, network: ImageHeads, pixels: np.ndarray, graph: np.ndarray, anchors: np.ndarray
-    ) -> Watched:
-        recipe, device = self.recipe, stages.fabric.device
+    def _learn(self, stages: Stages, network: ImageHeads, pixels: np.ndarray, graph: np.ndarray) -> Watched:
         assert self._looking is not None
-        way = self._looking.preprocessing
+        recipe, device, way = self.recipe, stages.fabric.device, self._looking.preprocessing
         strong = Strong(size_px=way.size_px, mean=way.mean, std=way.std)
-        pairs = NeighborImages(pixels, graph, strong, device, anchors)
-        loss = ScanLoss(recipe.entropy_weight)
-        watched = stages.run(1, network, recipe.heads, pairs, loss, recipe.schedule(len(anchors)))
-        if not recipe.selflabel:
-            return watched
-        kept = readout(watched.best).only(int(watched.best_head)).requires_grad_(True)
-        watched = stages.run(
-            2,
-            SelfLabelled(kept, recipe.teacher_momentum),
-            1,
-            WeakStrong(pixels, way.view, strong, device, anchors),
-            SelfLabelLoss(recipe.confidence),
-            recipe.selflabel_schedule(len(anchors)),
+        anchors, held_out = set_aside(len(pixels), recipe.k, recipe.seed)
+        watched, rolled_back = learn_scan(
+            stages,
+            recipe,
+            network,
+            self._judge(pixels, graph, held_out),
+            (NeighborImages(pixels, graph, strong, device, anchors), recipe.schedule(len(anchors))),
+            lambda: (WeakStrong(pixels, way.view, strong, device, anchors), recipe.selflabel_schedule(len(anchors))),
         )
-        self.rolled_back_ = int(watched.best_look) == 0
-        if self.rolled_back_:
-            _log.warning("self-labelling made the clusters worse; those before it are kept")
+        if recipe.selflabel:
+            self.rolled_back_ = rolled_back
         return watched
 
-    def predict_proba(self, images: Any) -> Float[np.ndarray, "m k"]:
-        """Probabilities of each cluster for new images, float32, in the order given.
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How images become the network's input; NotFitted before `fit`."""
+        return self._fitted().preprocessing
 
-        Args:
-            images: As for `fit`.
-        """
-        looking = self._fitted()
-        way = looking.preprocessing
-        pixels = as_pixels(images, way.cache_px, fit=way.fit, resample=way.resample)
-        if not len(pixels):
-            return np.empty((0, self.recipe.k), np.float32)
-        return looking.logits(self._head, pixels).softmax(-1)[:, 0].cpu().numpy()
+    def predict_proba(self, images: Any) -> Float[np.ndarray, "m k"]:
+        """Probabilities of each cluster for new images, which are as for `fit`."""
+        way = self.preprocessing
+        return self._probabilities(as_pixels(images, way.cache_px, fit=way.fit, resample=way.resample))
 
     def save(self, folder: str | Path, **about: Any) -> None:
-        """Write the model: `config.json`, with what is said `about` it in plain values, and `weights.safetensors`."""
         looking = self._fitted()
         assert self._architecture is not None
-        config = {
-            "format_version": FORMAT_VERSION,
-            "recipe": {"method": type(self).__name__, **asdict(self.recipe)},
+        network = {
             "architecture": {**asdict(self._architecture), "out_features": 0},
             "preprocessing": asdict(looking.preprocessing),
-            **about,
         }
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self._head.state_dict().items()}
-
-        def write(part: Path) -> None:
-            (part / "config.json").write_text(json.dumps(config, indent=2))
-            (part / "weights.safetensors").write_bytes(to_safetensors(tensors))
-
-        replace_folder(Path(folder), write)
+        write_model(folder, type(self).__name__, asdict(self.recipe), to_safetensors(tensors), {**network, **about})
 
     @classmethod
     def load(cls, folder: str | Path, *, backbone: nn.Module | None = None, device: str = "auto") -> Self:
@@ -313,12 +283,8 @@ class ScanImages(LearnedClusters):
         Raises:
             CheckpointError: not a model of this method, damaged, or of a newer imagescape.
         """
-        folder, config = Path(folder), read_config(folder)
-        saved = dict(config["recipe"])
-        if (method := saved.pop("method", "bare encoder")) != cls.__name__:
-            raise CheckpointError(f"{folder} is a {method}, not a {cls.__name__}")
-        path = folder / "weights.safetensors"
-        try:
+        folder, config, saved = Path(folder), read_config(folder), read_recipe(folder, cls.__name__)
+        with reading_weights(folder) as path:
             architecture = Architecture(**config["architecture"])
             preprocessing = Preprocessing.from_dict(config["preprocessing"])
             network = architecture.build(backbone)
@@ -329,14 +295,12 @@ class ScanImages(LearnedClusters):
             heads = LinearHeads(axes.shape[1], model.recipe.k, 1)
             model._head = ImageHeads(network.backbone, mean, axes, heads)
             model._head.load_state_dict(tensors)
-        except (OSError, SafetensorError, KeyError, TypeError, RuntimeError) as error:
-            raise CheckpointError(f"{folder} cannot be read: {error}") from error
         model._head.requires_grad_(False).eval().to(encoder.device, memory_format=torch.channels_last)
         model._architecture = architecture
         model._looking = Looking(preprocessing, encoder.device, model.recipe.precision, encoder.batch_size)
         return model
 
     def _fitted(self) -> Looking:
-        if self._looking is None or self._head is None:
+        if self._head is None or self._looking is None:
             raise NotFitted(f"this {type(self).__name__} has learned nothing yet: call fit, or load a saved one")
         return self._looking

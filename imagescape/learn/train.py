@@ -61,6 +61,18 @@ def make_fabric(device: str = "auto", precision: Precision = "auto") -> Fabric:
     return fabric
 
 
+def fabric_of_one(device: str, precision: Precision, what: str) -> Fabric:
+    """`make_fabric` for what one process learns: "a map of features is".
+
+    Raises:
+        InputError: there are several, by torchrun.
+    """
+    fabric = make_fabric(device, precision)
+    if fabric.world_size > 1:
+        raise InputError(f"{what} learned by one process; start it without torchrun")
+    return fabric
+
+
 class Diverged(ImagescapeError):
     """The loss is no longer a number."""
 

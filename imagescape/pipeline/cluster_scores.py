@@ -16,8 +16,8 @@ from imagescape.evaluate.comparison import compare_clusterings, mutual_agreement
 from imagescape.evaluate.neighborhoods import Neighborhoods, neighborhoods
 from imagescape.evaluate.splits import encode_labels
 from imagescape.pipeline.cluster_figures import ClusteringFigures, EvaluatedClustering, NamedComparison
-from imagescape.pipeline.clustering import Source
-from imagescape.pipeline.stored_clusterings import cluster_probabilities, clustered_source
+from imagescape.pipeline.cluster_source import Source, clustered_source
+from imagescape.pipeline.clustering import cluster_probabilities
 from imagescape.runtime import track
 
 
@@ -60,6 +60,9 @@ def evaluate_clusterings(
         (first, other), shared = _in_common([columns[names[0]], columns[name]])
         if not shared:
             raise InputError(f"'{names[0]}' and '{name}' have no image in common, and so cannot be compared")
+        for one, labels in ((names[0], first), (name, other)):
+            if not (labels >= 0).any():
+                raise InputError(f"'{one}' cannot be compared: all of the images in question are noise in it")
         comparisons.append(NamedComparison(names[0], name, compare_clusterings(first, other)))
     several, shared = _in_common([columns[name] for name in names])
     agreement = mutual_agreement(several) if len(several) > 1 and shared else None
@@ -102,7 +105,7 @@ def _evaluate(asked: _Asked, name: str, labels: np.ndarray, is_in: np.ndarray) -
             missing.append(f"neither geometry nor neighbours: none of its images has {source}")
         try:
             if asked.truth is not None:
-                probabilities = cluster_probabilities(asked.scape, name, source, config, device=asked.device)
+                probabilities = cluster_probabilities(asked.scape, name, config, device=asked.device)
         except CheckpointError as why:
             missing.append(f"no top-5 accuracy: {why}")
     scores = None if asked.truth is None else _scores(asked.truth, labels, probabilities, is_in)

@@ -1,35 +1,34 @@
 """`cluster`: from a column of features, or a map, to a column of clusters; and new images into them."""
 
-import hashlib
-import re
 from dataclasses import dataclass
-from functools import cached_property
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from imagescape.cluster.choose import Choice, choose_k
 from imagescape.cluster.density import DensityClusterer
 from imagescape.cluster.estimator import Clusterer
-from imagescape.collection.clusterings import cluster_labels
-from imagescape.collection.results import (
-    check_name,
-    cluster_columns,
-    cluster_names,
-    columns_of,
-    features,
-    features_identity,
-    ids_of,
-    last_features,
-    map_coords,
-    replace_columns,
+from imagescape.collection.clusterings import (
+    cluster_labels,
+    clustering_columns,
+    could_be_part,
+    made_clusterings,
+    part_column,
 )
+from imagescape.collection.results import check_name, columns_of, ids_of, last_features, replace_columns
 from imagescape.collection.store import Collection
 from imagescape.errors import CheckpointError, InputError
-from imagescape.features.extract import same_encoder
 from imagescape.model_folder import read_config
+from imagescape.pipeline.cluster_source import (
+    Given,
+    Source,
+    clustered_source,
+    given_pictures,
+    given_vectors,
+    network_of,
+)
 from imagescape.pipeline.naming import name_clusters
 from imagescape.pipeline.runs import run_in
 from imagescape.runtime import track
@@ -45,6 +44,8 @@ class Method:
         needs: Those of them that it cannot do without.
         metrics: What near may mean for it; empty where it has a way of its own.
         learns: Whether it learns for a while, and keeps a run that can be taken up again.
+        whole: The same way with the network that made the features learning too, from the images; None where it has
+            none.
     """
 
     home: str
@@ -52,6 +53,7 @@ class Method:
     needs: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
     learns: bool = False
+    whole: "Method | None" = None
 
     @property
     def estimator(self) -> Any:
@@ -60,15 +62,23 @@ class Method:
 
 
 _ANY = ("euclidean", "cosine", "hamming")
+_SCAN = ("k", "heads", "neighbors", "entropy_weight", "selflabel", "confidence", "device")
+_WHOLE = "whole_network"
 METHODS: dict[str, Method] = {
     "multihead": Method(
         "imagescape.learn.multihead:MultiHead", ("k", "heads", "neighbors", "device"), ("k",), learns=True
     ),
     "scan": Method(
         "imagescape.learn.scan:SCAN",
-        ("k", "heads", "neighbors", "entropy_weight", "selflabel", "confidence", "device"),
+        (*_SCAN, _WHOLE),
         ("k",),
         learns=True,
+        whole=Method(
+            "imagescape.learn.scan_images:ScanImages",
+            (*_SCAN, _WHOLE, "epochs", "selflabel_epochs"),
+            ("k",),
+            learns=True,
+        ),
     ),
     "kmeans": Method("imagescape.cluster.partition:KMeans", ("k", "metric"), ("k",), _ANY),
     "ward": Method("imagescape.cluster.hierarchy:Hierarchy", ("k", "cuts", "linkage", "metric"), (), _ANY),
@@ -79,13 +89,19 @@ METHODS: dict[str, Method] = {
 }
 
 
+def way_of(method: str, whole_network: object = False) -> Method:
+    """The way of a method, on features, or with the network that made them learning too."""
+    way = METHODS[method]
+    return way.whole if way.whole is not None and whole_network else way
+
+
 @dataclass(frozen=True, slots=True)
 class Clustered:
     """What `cluster` wrote.
 
     Attributes:
         name, method: Of the clustering.
-        source: What was clustered: "features 'F'" or "a place on the map 'M'".
+        source: What was clustered: "features 'F'", "a place on the map 'M'" or "a picture that can be read".
         columns: Each column of labels, with its number of clusters and of images that are noise.
         images: That were clustered.
         left_out: Images that meet the condition and could not be: without features, or with unusable ones.
@@ -144,7 +160,8 @@ def cluster(
         nearest: Also write `cluster_<name>_nearest`, in which noise belongs to the nearest cluster; for methods that
             leave noise.
         overwrite: Replace a clustering of that name.
-        settings: Of the method, see `Method.settings`; `seed` for all. k may be "auto": the best of `choose_k`.
+        settings: Of the method, see `Method.settings`; `seed` for all. k may be "auto": the best of `choose_k`. With
+            `whole_network` the images themselves are clustered, by the network that made `features_name`, which learns.
 
     Raises:
         InputError: an unknown method or setting, no such features or map, a name that is taken, or as the method.
@@ -154,48 +171,65 @@ def cluster(
     if features_name is not None and map_name is not None:
         raise InputError("features and a map cannot both be clustered; name one of them")
     check_settings(method, settings)
-    way = METHODS[method]
+    way, is_whole = way_of(method, settings.get(_WHOLE)), bool(settings.pop(_WHOLE, False))
+    if is_whole and map_name is not None:
+        raise InputError("--whole-network learns from the images with the network of --features; leave --map out")
     if nearest and not hasattr(way.estimator, "predict_nearest"):
         raise InputError(f"--method {method} leaves no noise that could go to the nearest cluster; leave --nearest out")
-    source = Source(scape, None if map_name is not None else features_name or last_features(scape), map_name)
-    metric = source.metric(way, settings.pop("metric", None))
-    rows = _meeting(scape, where) & source.usable(metric)
-    if not rows.any():
-        raise InputError(f"no image has {source}" + (f' and meets the condition "{where}"' if where else ""))
-    vectors = source.vectors(metric)[rows]
+    if map_name is None:
+        features_name = features_name or last_features(scape)
+    source = Source(scape, features_name, map_name)
+    metric = source.metric(way.metrics, settings.pop("metric", None))
+    network = network_of(scape, str(features_name), settings.get("device", "auto")) if is_whole else None
+    given = given_vectors(source, metric) if network is None else given_pictures(scape, network.preprocessing)
+    rows = _meeting(scape, where)
+    if not (rows & given.usable).any():
+        if (rows & source.usable("euclidean")).any() and not is_whole:
+            raise InputError(f"{source} are all zeros and have no direction for cosine; try --metric euclidean")
+        raise InputError(f"no image has {given.what}" + (f' and meets the condition "{where}"' if where else ""))
+    rows &= given.usable
     seed = int(settings.pop("seed", None) or 0)
-    choice = _choice(vectors, metric, seed) if settings.get("k") == "auto" else None
-    if choice is not None:
+    choice = None
+    if settings.get("k") == "auto":
+        choice = _choice(source.vectors(metric)[rows & source.usable(metric)], metric, seed)
         settings["k"] = choice.k
     if metric:
         settings["metric"] = metric
-    model = way.estimator(**settings, random_state=seed)
-    about = {"clustering": {"method": method, "metric": metric, "where": where}, **source.about}
-    _fit(scape, name, method, model, vectors, {**about, "rows": len(vectors), "settings": settings, "seed": seed})
-    labellings = {"": model.labels_, **getattr(model, "labellings_", {})}
-    columns = {_column(name, part): np.asarray(labels, np.int64) for part, labels in labellings.items()}
-    found = {column: (int(labels.max(initial=-1)) + 1, int((labels < 0).sum())) for column, labels in columns.items()}
-    columns[_column(name, "probability")] = _of_own(model.probabilities_, model.labels_)
+    model = way.estimator(**settings, **({} if network is None else {"encoder": network}), random_state=seed)
+    clustering = {"method": method, "metric": metric, "where": where} | ({_WHOLE: True} if is_whole else {})
+    about = {"clustering": clustering, **source.about}
+    count = int(rows.sum())
+    asked = {**about, "rows": count, "settings": settings, "seed": seed}
+    _fit(model, given.of_rows(rows), scape.path / "runs" / name if way.learns else None, asked)
+    columns = _labels_of(name, model)
+    found = {column: _counted(labels) for column, labels in columns.items()}
+    columns[part_column(name, "probability")] = _of_own(model.probabilities_, model.labels_)
     if nearest:
-        columns[_column(name, "nearest")] = model.nearest_
+        columns[part_column(name, "nearest")] = model.nearest_
     model.save(scape.path / "models" / name, **about)
     replace_columns(scape, name, ids_of(scape)[rows], columns)
     left_out = int((_meeting(scape, where, "status = 'ok'") & ~rows).sum())
-    hint = _hint(model, found[_column(name, "")])
-    return Clustered(name, method, str(source), found, int(rows.sum()), left_out, choice, hint)
+    hint = _hint(model, found[part_column(name)])
+    return Clustered(name, method, given.what, found, count, left_out, choice, hint)
 
 
-def _fit(scape: Collection, name: str, method: str, model: Any, vectors: np.ndarray, asked: dict[str, Any]) -> None:
-    if METHODS[method].learns:
-        run_folder = scape.path / "runs" / name
-        with run_in(run_folder, asked):
-            model.fit(vectors, run_folder=run_folder)
+def _fit(model: Any, given: Any, run_folder: Path | None, asked: dict[str, Any]) -> None:
+    if run_folder is None:
+        model.fit(given)
         return
-    model.fit(vectors)
+    with run_in(run_folder, asked):
+        model.fit(given, run_folder=run_folder)
 
 
-def _column(name: str, part: str) -> str:
-    return f"cluster_{name}_{part}" if part else f"cluster_{name}"
+def _labels_of(name: str, model: Any) -> dict[str, np.ndarray]:
+    """Columns of labels, (n,) int64: the clustering's, and those of its cuts, layers or several eps."""
+    labellings = {"": model.labels_, **getattr(model, "labellings_", {})}
+    return {part_column(name, part): np.asarray(labels, np.int64) for part, labels in labellings.items()}
+
+
+def _counted(labels: np.ndarray) -> tuple[int, int]:
+    """Clusters that have a row, and rows that are noise."""
+    return len(np.unique(labels[labels >= 0])), int((labels < 0).sum())
 
 
 def _of_own(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -215,37 +249,82 @@ def cluster_new(scape: Collection, name: str, *, device: str = "auto") -> int:
         InputError: no such clustering.
         CheckpointError: its model is missing, or the features or the map are not those it was made from.
     """
-    if name not in cluster_names(scape):
-        here = ", ".join(cluster_names(scape)) or "none yet"
+    if name not in made_clusterings(scape):
+        here = ", ".join(made_clusterings(scape)) or "none yet"
         raise InputError(f"no clustering is called '{name}' in '{scape.path}'; there are: {here}")
     known = cluster_labels(scape, name)[1]
     config = read_config(scape.path / "models" / name)
     about = config.get("clustering")
     if about is None:
         raise CheckpointError(f"the model in {scape.path / 'models' / name} is none of a clustering; cluster again")
-    source = Source(scape, config.get("features"), config.get("map"))
-    source.check_same(config)
-    metric, way, there = about["metric"], METHODS[about["method"]], cluster_columns(scape, name)
-    rows = _meeting(scape, about["where"]) & source.usable(metric) & ~known
+    model, given = load_clustering(scape, name, config, device)
+    there = clustering_columns(scape, name)
+    rows = _meeting(scape, about["where"]) & given.usable & ~known
     if not rows.any():
         return 0
-    model = way.estimator.load(scape.path / "models" / name, **({"device": device} if way.learns else {}))
-    vectors = source.vectors(metric)[rows]
+    items = given.of_rows(rows)
     columns: dict[str, np.ndarray] = {}
     if isinstance(model, Clusterer):
-        labels, columns[_column(name, "probability")] = model.assign(vectors)
-        columns |= {_column(name, part): own for part, own in model.predict_labellings(vectors).items()}
+        labels, columns[part_column(name, "probability")] = model.assign(items)
+        columns |= {part_column(name, part): own for part, own in model.predict_labellings(items).items()}
     else:
-        labels = np.asarray(model.predict(vectors), np.int64)
-        columns[_column(name, "probability")] = _of_own(model.predict_proba(vectors), labels)
+        probabilities = model.predict_proba(items)
+        labels = probabilities.argmax(1)
+        columns[part_column(name, "probability")] = _of_own(probabilities, labels)
     if isinstance(model, DensityClusterer):
-        columns[_column(name, "nearest")] = model.predict_nearest(vectors)
-    columns[_column(name, "")] = labels
+        columns[part_column(name, "nearest")] = model.predict_nearest(items)
+    columns[part_column(name)] = labels
     scape.update(ids_of(scape)[rows], {column: values for column, values in columns.items() if column in there})
     for named in (column.removeprefix("cluster_") for column in there):
         if (scape.path / "runs" / named / "naming.json").exists():
             name_clusters(scape, named, device=device)  # nothing new is asked; the new images get their names
     return int(rows.sum())
+
+
+def load_clustering(scape: Collection, name: str, config: dict[str, Any], device: str = "auto") -> tuple[Any, Given]:
+    """The model of a clustering that `cluster` made, and what it is given of a collection's images.
+
+    Raises:
+        CheckpointError: the model is damaged, or the features or the map are not those it was made from.
+        InputError: they are not in the collection any more.
+    """
+    about = config["clustering"]
+    way = way_of(about["method"], about.get(_WHOLE))
+    # The network of images needs nothing but them.
+    source = None if about.get(_WHOLE) else clustered_source(scape, config)
+    model = way.estimator.load(scape.path / "models" / name, **({"device": device} if way.learns else {}))
+    if source is None:
+        return model, given_pictures(scape, model.preprocessing)
+    return model, given_vectors(source, about["metric"])
+
+
+def cluster_probabilities(
+    scape: Collection, name: str, config: dict[str, Any], *, device: str = "auto"
+) -> np.ndarray | None:
+    """Of every cluster for every image, by the model: (rows, k) float32 in table order; NaN for images it cannot place.
+
+    Column j is of cluster j. None where the method knows no such probabilities, or `name` is only a part of a
+    clustering.
+
+    Args:
+        scape: The collection.
+        name: Of the clustering.
+        config: As `clustering_config` gives it.
+        device: Where a network runs.
+
+    Raises:
+        CheckpointError, InputError: as `load_clustering`.
+    """
+    about = config.get("clustering")
+    if about is None or not (scape.path / "models" / name).is_dir() or about["method"] not in METHODS:
+        return None
+    if not hasattr(way_of(about["method"], about.get(_WHOLE)).estimator, "predict_proba"):
+        return None
+    model, given = load_clustering(scape, name, config, device)
+    found = model.predict_proba(given.of_rows(given.usable))
+    probabilities = np.full((len(scape), found.shape[1]), np.nan, np.float32)
+    probabilities[given.usable] = found
+    return probabilities
 
 
 def check_settings(method: str, settings: dict[str, Any]) -> None:
@@ -256,7 +335,7 @@ def check_settings(method: str, settings: dict[str, Any]) -> None:
     """
     if method not in METHODS:
         raise InputError(f"method must be one of {', '.join(METHODS)}, got '{method}'")
-    way = METHODS[method]
+    way = way_of(method, settings.get(_WHOLE))
     if wrong := sorted(settings.keys() - {*way.settings, "seed"}):
         takes = ", ".join(f"--{one.replace('_', '-')}" for one in way.settings)
         raise InputError(f"--method {method} takes no --{wrong[0].replace('_', '-')}; it takes {takes}")
@@ -267,82 +346,8 @@ def check_settings(method: str, settings: dict[str, Any]) -> None:
         raise InputError("--method ward needs --k (a number of clusters, or auto) or --cuts")
 
 
-class Source:
-    """What is clustered: features or a map, as vectors in table order, and whose they are."""
-
-    def __init__(self, scape: Collection, features_name: str | None, map_name: str | None) -> None:
-        self._scape, self._features, self._map = scape, features_name, map_name
-        self._values = map_coords(scape, map_name) if map_name else features(scape, str(features_name))
-        self._present = np.isfinite(self._values).all(axis=1)
-
-    @property
-    def is_map(self) -> bool:
-        return self._map is not None
-
-    def __str__(self) -> str:
-        return f"a place on the map '{self._map}'" if self._map else f"features '{self._features}'"
-
-    @cached_property
-    def is_hash(self) -> bool:
-        if self._map:
-            return False
-        return bool(self._scape.schema.field(f"features_{self._features}").type.value_type == pa.uint8())
-
-    @property
-    def about(self) -> dict[str, Any]:
-        """What `config.json` says of it."""
-        if self._map:
-            return {"map": self._map, "map_identity": self._map_identity()}
-        identity = features_identity(self._scape, str(self._features))
-        return {"features": self._features, "features_identity": identity}
-
-    def check_same(self, config: dict[str, Any]) -> None:
-        """CheckpointError where it is not what `about` told of when the model was made."""
-        if self._map:
-            same = config["map_identity"] == self._map_identity()
-        else:
-            own, made_from = features_identity(self._scape, str(self._features)), config["features_identity"]
-            same = own == made_from or same_encoder(own, made_from)  # columns of the user's own say nothing
-        if not same:
-            made = f"map '{self._map}' is" if self._map else f"features '{self._features}' are"
-            raise CheckpointError(f"the {made} not what the clusters were made from; cluster again with --overwrite")
-
-    def _map_identity(self) -> str:
-        """SHA-256 of the map's weights; "" where its library keeps none, and then it places no new images."""
-        path = self._scape.path / "models" / str(self._map) / "weights.safetensors"
-        if not path.exists():
-            return ""
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-
-    def metric(self, way: Method, asked: str | None) -> str:
-        """What near means: what was asked for, or what suits the vectors; "" for a method with a way of its own."""
-        if not way.metrics:
-            return ""
-        # Bits without packing are numbers, and places on a map have no direction from its origin.
-        unfit = ("cosine", "hamming") if self._map else () if self.is_hash else ("hamming",)
-        fitting = [one for one in way.metrics if one not in unfit]
-        if not fitting:
-            raise InputError("this method compares directions, and places on a map have none; cluster features")
-        if asked is not None and asked not in fitting:
-            raise InputError(f"metric must be one of {', '.join(fitting)} for {self}, got '{asked}'")
-        usual = "hamming" if self.is_hash else "cosine"
-        return asked or (usual if usual in fitting else fitting[0])
-
-    def usable(self, metric: str) -> np.ndarray:
-        """Rows that are there, and have a direction where that is what is compared; (rows,) bool."""
-        return self._present & (self._values.any(axis=1) if metric == "cosine" else True)
-
-    def vectors(self, metric: str) -> np.ndarray:
-        """(rows, d) as the method takes them, of hashes bytes for "hamming" and else bits; of no use where none are."""
-        if not self.is_hash:
-            return self._values
-        packed = np.where(self._present[:, None], self._values, 0).astype(np.uint8)
-        return packed if metric == "hamming" else np.unpackbits(packed, axis=1).astype(np.float32)
-
-
 def _check_free(scape: Collection, name: str, overwrite: bool) -> None:
-    if name in cluster_names(scape):
+    if name in made_clusterings(scape):
         if not overwrite:
             raise InputError(
                 f"'{scape.path.name}' has a clustering '{name}' already; choose another --name or --overwrite it"
@@ -354,8 +359,7 @@ def _check_free(scape: Collection, name: str, overwrite: bool) -> None:
         raise InputError(
             f"'{name}' is the name of a model, which a clustering of that name would replace; choose another"
         )
-    part = re.compile(rf"{re.escape(name)}_(probability|nearest|name|\d+|eps[\w-]+)")
-    if others := [one for one in cluster_names(scape) if part.fullmatch(one)]:
+    if others := [one for one in made_clusterings(scape) if could_be_part(name, one)]:
         raise InputError(f"the clustering '{others[0]}' has the column of a part of '{name}'; choose another --name")
 
 
@@ -377,9 +381,16 @@ def _choice(vectors: np.ndarray, metric: str, seed: int) -> Choice:
 
 def _hint(model: Any, found: tuple[int, int]) -> str:
     """What to try where density found nothing, or one cluster."""
-    if found[0] > 1 or not hasattr(model, "core_distances_"):
+    if found[0] > 1 or not isinstance(model, DensityClusterer):
         return ""
+    if not hasattr(model, "core_distances_"):
+        return (
+            "no place is denser than the rest: try a smaller --min-cluster-size, or cluster a map, as density says "
+            "little in many dimensions"
+        )
     low, middle, high = np.quantile(model.core_distances_, (0.1, 0.5, 0.9))
+    if not high > 0:
+        return "nearly all images lie at one place, and nothing tells them apart"
     return (
         f"a tenth, half and nine tenths of the images are dense at eps {low:.3g}, {middle:.3g} and {high:.3g}: "
         "try --eps between"

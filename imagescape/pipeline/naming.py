@@ -14,7 +14,7 @@ from imagescape.cluster.members import Members
 from imagescape.cluster.propagation import propagate_to_clusters, propagate_to_rows
 from imagescape.cluster.prototypes import show_clusters
 from imagescape.cluster.tokens import TokenName, name_by_tokens
-from imagescape.collection.clusterings import cluster_labels, clustering_config, names_column
+from imagescape.collection.clusterings import cluster_labels, clustering_config, part_column
 from imagescape.collection.results import feature_names, map_coords, map_names, user_columns
 from imagescape.collection.store import Collection
 from imagescape.collection.vectors import Vectors, ids_of_numbers
@@ -268,5 +268,5 @@ def _path(scape: Collection, clusters: str) -> Path:
 
 def _write(scape: Collection, naming: Naming, rows: _Rows) -> None:
     values = naming.of_images(rows.ids.tolist(), rows.labels.tolist())
-    scape.add_columns(rows.ids, {names_column(naming.clusters): pa.array(values, pa.string())}, overwrite=True)
+    scape.add_columns(rows.ids, {part_column(naming.clusters, "name"): pa.array(values, pa.string())}, overwrite=True)
     naming.save(_path(scape, naming.clusters))

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from imagescape.errors import InputError
 from imagescape.evaluate.clusterings import effective_k
@@ -252,7 +253,8 @@ def _draw_bars(axes: Axes, values: np.ndarray, names: Sequence[str], measure: st
     places = np.arange(len(values))
     drawn = axes.barh(places, values, height=0.72, color=_BAR)
     written = [f"{value:,}" if isinstance(value, int) else f"{value:.3g}" for value in values.tolist()]
-    axes.bar_label(drawn, written, padding=3, fontsize=8, color=SOFT)
+    halo = [withStroke(linewidth=2.5, foreground="white")]  # where the line of reference passes
+    axes.bar_label(drawn, written, padding=3, fontsize=8, color=SOFT, path_effects=halo, zorder=3)
     axes.set_yticks(places, [short(name) for name in names], parse_math=False)
     axes.set(xlabel=measure, ylim=(len(values) - 0.4, -0.6))
     axes.margins(x=0.08)

@@ -170,6 +170,11 @@ def _checked(
     return coords
 
 
+def _groups(column: str) -> str:
+    """What the values of a column are: clusters have columns of their own name, see `collection.clusterings`."""
+    return "clusters" if column.startswith("cluster_") else "classes"
+
+
 def shown_classes(data: Categories | Quantity | None, naming: Naming) -> np.ndarray:
     """Codes of the classes that get a name: all, or the largest when there is no room for all."""
     if not isinstance(data, Categories):
@@ -345,7 +350,7 @@ def _draw_frame(
         page.write(x, page.sheet.y1 - 0.30 * unit, title, 14, {"weight": "bold", "va": "top"})
     parts = [f"{len(coords):,} images"] + ([f"coloured by {column}"] if column else [])
     if isinstance(data, Categories):
-        parts.append(f"{len(data.names):,} classes")
+        parts.append(f"{len(data.names):,} {_groups(column)}")
         if len(shown) < len(data.names):
             parts.append(f"the {len(shown)} largest named")
         elif data.null_count and len(data.names) > LEGEND_CLASSES:

@@ -1,6 +1,5 @@
 """`report`: everything that is known of a clustering as one page, and its figures and tables as files."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,11 @@ from matplotlib.figure import Figure
 from pyarrow import csv, parquet
 
 from imagescape.cluster.geometry import cluster_geometry
-from imagescape.collection.clusterings import cluster_labels
+from imagescape.cluster.hierarchy import Hierarchy
+from imagescape.collection.clusterings import cluster_labels, made_clusterings, part_column, scales
 from imagescape.collection.results import (
     can_be_drawn,
     classes,
-    cluster_columns,
     ids_of,
     map_coords,
     map_names,
@@ -30,6 +29,7 @@ from imagescape.report.gallery import Fact, Panel, Picture, Row
 from imagescape.report.map_plot import draw_map, figure_png, save_figure
 from imagescape.report.markup import check_page_path
 from imagescape.runtime import track
+from imagescape.show.clusters import dendrogram
 from imagescape.show.shown_clustering import Examples, ShownClustering, find_examples
 
 _MANY_CLUSTERS = 100  # beyond, fewer pictures of each, so that the page stays a page
@@ -126,6 +126,12 @@ _PANELS = {
         "Overlap of clusters and classes",
         "Intersection over union: 1 where a cluster is exactly a class, low where either is the larger by far.",
     ),
+    "tree": (
+        "The hierarchy",
+        "Which clusters are next to each other: the farther to the left two lines meet, the less alike are the images. "
+        "Sizes and the most typical images are on the right. Of more than 30 clusters it shows 30 coarser ones, with "
+        "numbers of their own.",
+    ),
     "cuts": (
         "Across the cuts",
         "The same images in coarser and finer clusters. "
@@ -189,7 +195,7 @@ def _figures(
         return figures, ["there is no cluster to draw"]
     on_map, notes = _map_figure(shown, map_name, seed)
     if not shown.given_names:
-        notes.append("the clusters have numbers only; `imagescape name` gives them names")
+        notes.append("the clusters have numbers only; the command 'imagescape name' gives them names")
     if on_map is not None:
         figures["map"] = on_map
     figures["sizes"] = draw_sizes(shown.partition.sizes, shown.words_of(shown.clusters))
@@ -205,9 +211,19 @@ def _figures(
         share = table.counts / table.sizes_a[:, None]
         figures["confusion"] = draw_matrix(share[:, order], rows, columns, measure="share of the cluster", label=label)
         figures["iou"] = draw_matrix(table.iou[:, order], rows, columns, measure="IoU", label=label)
+    if (tree := _tree_figure(shown)) is not None:
+        figures["tree"] = tree
     if len(cuts) > 1:
         figures["cuts"] = draw_cuts(cuts)
     return figures, notes
+
+
+def _tree_figure(shown: ShownClustering) -> Figure | None:
+    """Of a hierarchy at its own cut; None for anything else."""
+    is_hierarchy = (shown.config.get("recipe") or {}).get("method") == Hierarchy.__name__
+    if not is_hierarchy or shown.name not in made_clusterings(shown.scape):
+        return None
+    return dendrogram(shown.scape, shown.name, names=shown.words)
 
 
 def _class_order(matches: np.ndarray, count: int) -> list[int]:
@@ -219,7 +235,7 @@ def _map_figure(shown: ShownClustering, map_name: str | None, seed: int) -> tupl
     scape = shown.scape
     flat = [one for one in map_names(scape) if can_be_drawn(scape, one)]
     if map_name is None and not flat:
-        return None, ["no map: the collection has none of two dimensions; make one with `imagescape map`"]
+        return None, ["no map: the collection has none of two dimensions; make one with the command 'imagescape map'"]
     used = map_name or flat[-1]
     coords = map_coords(scape, used)
     rows = np.flatnonzero(np.isfinite(coords).all(axis=1))
@@ -228,7 +244,7 @@ def _map_figure(shown: ShownClustering, map_name: str | None, seed: int) -> tupl
     # Numbers are sorted as numbers in the legend, names as text.
     called = shown.words if shown.given_names else {one: one for one in shown.clusters.tolist()}
     values = [called.get(one) for one in shown.labels[rows].tolist()]
-    column, title = f"cluster_{shown.name}", f"the map '{used}'"
+    column, title = part_column(shown.name), f"the map '{used}'"
     # Very many bare numbers around the map would hide it, and say nothing.
     is_crowded = not shown.given_names and len(shown.clusters) > _MANY_CLUSTERS
     figure = draw_map(
@@ -297,9 +313,7 @@ def _cuts(
     shown: ShownClustering, label: str | None, quantile: float, device: str
 ) -> tuple[list[Cut], dict[str, Table]]:
     """The parts of a clustering that have clusters, such as cuts, and the same as tables."""
-    part_of = re.compile(rf"cluster_{re.escape(shown.name)}_(\d+|eps[\w-]+)")
-    found = [part_of.fullmatch(one) for one in cluster_columns(shown.scape, shown.name)]
-    parts = [one[1] for one in found if one]
+    parts = scales(shown.scape, shown.name)
     truth = None if label is None else classes(shown.scape, label)
     cuts, summaries, clusters = [], [], []
     if len(parts) < 2:  # nothing to hold beside each other

@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 
 from imagescape.cluster.exemplars import extremes, prototypes, representatives
-from imagescape.collection.clusterings import cluster_labels, clustering_config
+from imagescape.collection.clusterings import cluster_labels, clustering_config, part_column
 from imagescape.collection.store import Collection
 from imagescape.errors import CheckpointError
 from imagescape.evaluate.clusterings import Partition, partition_of
 from imagescape.pipeline.cluster_figures import EvaluatedClustering
-from imagescape.pipeline.clustering import Source
-from imagescape.pipeline.stored_clusterings import clustered_source
+from imagescape.pipeline.cluster_source import Source, clustered_source
 
 _EXTREMES = 5
 
@@ -46,7 +45,7 @@ class ShownClustering:
     @cached_property
     def probability(self) -> np.ndarray | None:
         """Of each row's own cluster, (rows,) float32, NaN where it is not known; None where none is."""
-        column = f"cluster_{self.name}_probability"
+        column = part_column(self.name, "probability")
         if column not in self.scape.columns:
             return None
         return self.scape.read([column])[column].to_numpy().astype(np.float32)
@@ -54,7 +53,7 @@ class ShownClustering:
     @cached_property
     def given_names(self) -> dict[int, str]:
         """Names by cluster; clusters without one are not in it."""
-        column = f"cluster_{self.name}_name"
+        column = part_column(self.name, "name")
         if column not in self.scape.columns:
             return {}
         every = np.array(self.scape.read([column])[column].to_pylist(), dtype=object)

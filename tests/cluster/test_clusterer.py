@@ -82,7 +82,7 @@ class TestCentroids:
     def test_memberships_worked_by_hand(self):
         # Rows at 0, 2 (mean 1, squares 1 + 1) and 10: spread (1 + 1 + 0) / 3.
         rows = np.array([[0.0], [2.0], [10.0]], np.float32)
-        centroids = Centroids.of(rows, np.array([0, 0, 1]), 2)
+        centroids = Centroids.of(rows, np.array([0, 0, 1]))
         assert_allclose(centroids.vectors, [[1.0], [10.0]])
         assert centroids.spread == pytest.approx(2 / 3)
         logits = -np.square(np.array([[0.0]]) - [[1.0, 10.0]]) / (2 * 2 / 3)
@@ -103,6 +103,6 @@ class TestCentroids:
 
     def test_noise_belongs_to_no_cluster(self):
         rows = np.array([[0.0], [2.0], [90.0]], np.float32)
-        centroids = Centroids.of(rows, np.array([0, 1, -1]), 2)
+        centroids = Centroids.of(rows, np.array([0, 1, -1]))
         assert_allclose(centroids.vectors, [[0.0], [2.0]])
         assert centroids.membership_of(rows, np.array([0, 1, -1]))[2] == 0

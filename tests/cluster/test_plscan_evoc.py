@@ -54,6 +54,12 @@ class TestLayers:
             Given().fit(np.eye(3))
 
 
+def test_evoc_takes_features_of_few_dimensions():
+    pytest.importorskip("evoc")
+    rows, _ = blobs([40, 40], d=2)
+    assert len(EVoC(random_state=0).fit(rows).labels_) == 80
+
+
 def test_plscan_finds_what_is_apart():
     pytest.importorskip("fast_hdbscan")
     rows, truth = blobs([120, 90, 60], d=2)

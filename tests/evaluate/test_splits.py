@@ -20,6 +20,11 @@ class TestEncodeLabels:
         assert labels.unlabelled_count == 3
         assert labels.labelled.tolist() == [3]
 
+    def test_an_empty_text_is_none(self):
+        labels = encode_labels(["", "b", " ", "b"])  # as a table leaves a cell that nobody filled in
+        assert labels.codes.tolist() == [-1, 1, 0, 1]
+        assert labels.classes == (" ", "b")
+
     def test_the_string_minus_one_is_a_name(self):
         assert encode_labels(["-1", "x"]).unlabelled_count == 0
 

@@ -71,6 +71,11 @@ class TestHeads:
             next(alone.parameters()).zero_()
         assert next(heads.parameters()).abs().max() > 0  # a copy
 
+    def test_clusters_in_another_order(self, heads):
+        before = heads(rows())
+        heads.arrange(torch.tensor([2, 0, 3, 1]))
+        assert_close(heads(rows()), before[:, :, [2, 0, 3, 1]])
+
     def test_without_a_middle(self):
         heads = ResidualHeads(6, 4, 2, hidden=0, temperature=0.5, generator=generator())
         expected = rows() @ heads.prototypes[1].T / 0.5

@@ -10,7 +10,6 @@ from scipy.optimize import linear_sum_assignment
 
 from imagescape.errors import CheckpointError, InputError
 from imagescape.evaluate.neighbors import nearest_others
-from imagescape.learn import train
 from imagescape.learn.cluster_estimator import Validation
 from imagescape.learn.cluster_heads import LinearHeads
 from imagescape.learn.cluster_losses import scan_loss
@@ -114,6 +113,21 @@ class TestEstimator:
         assert fitted.validation_.shape[1] == len(fitted.loss_)
         assert fitted.loss_.min() == np.nanmin(fitted.validation_)
 
+    def test_clusters_are_numbered_by_size(self, method):
+        sizes = np.array([0.04, 0.4, 0.1, 0.3, 0.16])
+        features, _ = blobs(500, classes=5, sizes=sizes)
+        model = method(5).fit(features)
+        counts = np.bincount(model.labels_, minlength=5)
+        assert counts.tolist() == sorted(counts.tolist(), reverse=True)
+        assert counts[0] > 2 * counts[4]
+        assert_array_equal(model.predict(features), model.labels_)
+
+    def test_a_batch_is_never_larger_than_the_rows(self, method, data):
+        recipe = method(2, batch_size=1000).recipe
+        assert recipe.schedule(90).batch_size == 90
+        assert recipe.schedule(5000).batch_size == 1000
+        assert len(method(2, batch_size=1000).fit(data[0][:90]).labels_) == 90
+
     def test_predict_goes_row_by_row(self, fitted):
         new, _ = blobs(20, seed=2)
         assert_allclose(fitted.predict_proba(new)[3:5], fitted.predict_proba(new[3:5]), atol=1e-6)
@@ -173,6 +187,9 @@ class TestEstimator:
             (lambda: MultiHead(8, beta=0), "beta must be above 0"),
             (lambda: MultiHead(8, temperature=0), "temperature must be above 0"),
             (lambda: MultiHead(8, teacher_momentum=1.0), "teacher_momentum must be at least 0 and below 1"),
+            (lambda: MultiHead(8, learning_rate=0), "learning_rate must be above 0 and finite, got 0"),
+            (lambda: SCAN(8, learning_rate=float("nan")), "learning_rate must be above 0 and finite, got nan"),
+            (lambda: SCAN(8, kmeans_heads=-1), "kmeans_heads must be a whole number of at least 0, got -1"),
             (lambda: SCAN(8, beta=0.6), "no setting 'beta' of SCAN"),
             (lambda: SCAN(8, entropy_weight=-1), "entropy_weight must be at least 0"),
             (lambda: SCAN(8, confidence=2.0), "confidence must be above 0 and at most 1"),
@@ -224,27 +241,11 @@ class TestDisk:
         with pytest.raises(CheckpointError, match="cannot be read"):
             MultiHead.load(tmp_path / "model")
 
-    def test_stopped_and_taken_up_again_is_the_same(self, method, data, tmp_path, monkeypatch):
+    def test_stopped_and_taken_up_again_is_the_same(self, method, data, tmp_path, stopped_after):
         whole = method().fit(data[0])
-
-        class Stop(Exception):
-            pass
-
-        for stop_after in (3, 30, 20):
-            steps, update = [0], train._update
-
-            def counted(*arguments, steps=steps, update=update, stop_after=stop_after):
-                steps[0] += 1
-                if steps[0] > stop_after:
-                    raise Stop
-                return update(*arguments)
-
-            with monkeypatch.context() as patch:
-                patch.setattr(train, "_update", counted)
-                try:
-                    method().fit(data[0], run_folder=tmp_path / "run", checkpoint_minutes=0)
-                except Stop:
-                    continue
+        for steps in (3, 30, 20):
+            with stopped_after(steps):
+                method().fit(data[0], run_folder=tmp_path / "run", checkpoint_minutes=0)
         resumed = method().fit(data[0], run_folder=tmp_path / "run", checkpoint_minutes=0)
         assert_array_equal(resumed.probabilities_, whole.probabilities_)
         assert_array_equal(resumed.validation_, whole.validation_)

@@ -166,26 +166,13 @@ class TestDisk:
         with pytest.raises(CheckpointError, match="is a TSimCNE, not a NeighborMap"):
             NeighborMap.load(tmp_path / "model")
 
-    def test_stopped_and_taken_up_again_is_the_same_map(self, data, tmp_path, monkeypatch):
+    def test_stopped_and_taken_up_again_is_the_same_map(self, data, tmp_path, stopped_after):
         settings = {"network": "mlp", "epochs": 4, "network_epochs": 3, **QUICK}
         whole = NeighborMap(**settings).fit(data[0]).coords_
-
-        class Stop(Exception):
-            pass
-
-        for stop_after in (3, 20, 4):  # in the table, in the network, in the network again
-            steps, update = [0], train._update
-
-            def counted(*arguments, steps=steps, update=update, stop_after=stop_after):
-                steps[0] += 1
-                if steps[0] > stop_after:
-                    raise Stop
-                return update(*arguments)
-
-            with monkeypatch.context() as patch:
-                patch.setattr(train, "_update", counted)
-                with pytest.raises(Stop):
-                    NeighborMap(**settings).fit(data[0], run_folder=tmp_path / "run", checkpoint_minutes=0)
+        for steps in (3, 20, 4):  # in the table, in the network, in the network again
+            with stopped_after(steps):
+                NeighborMap(**settings).fit(data[0], run_folder=tmp_path / "run", checkpoint_minutes=0)
+                pytest.fail("it was not stopped")
         assert (tmp_path / "run" / "stage-1.safetensors").exists()
         lines = train.read_metrics(tmp_path / "run" / "metrics.jsonl")
         assert {line["stage"] for line in lines} == {1, 2}  # the table is not learned again

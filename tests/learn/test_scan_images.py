@@ -6,11 +6,10 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from imagescape.errors import CheckpointError, InputError
-from imagescape.learn import train
-from imagescape.learn.encoder import Architecture, Encoder, Preprocessing
 from imagescape.learn.estimator import NotFitted
 from imagescape.learn.pairs import NeighborImages, WeakStrong
 from imagescape.learn.scan_images import ImageScanRecipe, ScanImages
+from tests.learn.bars import bar, small_network
 
 pytest.importorskip("faiss")
 
@@ -25,26 +24,15 @@ QUICK = {
 }
 
 
-def pictures(n, seed=0, size=16):
-    """Bars across or down, at a random place and of random colours, and which they are."""
-    rng = np.random.default_rng(seed)
+def pictures(n, seed=0):
+    """Bars across or down, and which they are."""
     kind = np.arange(n) % 2
-    images = rng.integers(0, 60, (n, size, size, 3)).astype(np.uint8)
-    for image, down in zip(images, kind, strict=True):
-        start, colour = rng.integers(2, size - 6), rng.integers(120, 256, 3)
-        image[(slice(None), slice(start, start + 4)) if down else slice(start, start + 4)] = colour
-    return images, kind
+    return np.stack([bar(down, (seed, number)) for number, down in enumerate(kind)]), kind
 
 
 @pytest.fixture(scope="module")
 def encoder():
-    architecture = Architecture(backbone="resnet10", stem="strided", width=8)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        network = architecture.build()
-    half = (0.5, 0.5, 0.5)
-    way = Preprocessing(size_px=16, cache_px=16, fit="crop", mean=half, std=half)
-    return Encoder(network, architecture, way, device="cpu", precision="fp32")
+    return small_network()
 
 
 @pytest.fixture(scope="module")
@@ -100,26 +88,13 @@ def test_saved_and_loaded(fitted, tmp_path):
         ScanImages.load(tmp_path / "model")
 
 
-def test_stopped_and_taken_up_again_is_the_same(encoder, tmp_path, monkeypatch):
+def test_stopped_and_taken_up_again_is_the_same(encoder, tmp_path, stopped_after):
     images, _ = pictures(64)
     whole = ScanImages(2, encoder, **QUICK).fit(images)
-
-    class Stop(Exception):
-        pass
-
-    for stop_after in (3, 7):
-        steps, update = [0], train._update
-
-        def counted(*arguments, steps=steps, update=update, stop_after=stop_after):
-            steps[0] += 1
-            if steps[0] > stop_after:
-                raise Stop
-            return update(*arguments)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(train, "_update", counted)
-            with pytest.raises(Stop):
-                ScanImages(2, encoder, **QUICK).fit(images, run_folder=tmp_path / "run", checkpoint_minutes=0)
+    for steps in (3, 7):
+        with stopped_after(steps):
+            ScanImages(2, encoder, **QUICK).fit(images, run_folder=tmp_path / "run", checkpoint_minutes=0)
+            pytest.fail("it was not stopped")
     resumed = ScanImages(2, encoder, **QUICK).fit(images, run_folder=tmp_path / "run", checkpoint_minutes=0)
     assert_array_equal(resumed.probabilities_, whole.probabilities_)
 

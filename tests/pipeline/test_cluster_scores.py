@@ -18,8 +18,7 @@ from imagescape.evaluate.clusterings import score_clustering
 from imagescape.evaluate.metrics import purity_at
 from imagescape.model_folder import FORMAT_VERSION
 from imagescape.pipeline.cluster_scores import evaluate_clusterings
-from imagescape.pipeline.clustering import cluster
-from imagescape.pipeline.stored_clusterings import cluster_probabilities, clustered_source
+from imagescape.pipeline.clustering import cluster, cluster_probabilities
 
 KEYS = {"acc", "majority_acc", "nmi", "ami", "ari", "effective_k", "coverage", "n"}
 IDENTITY = {"encoder": "e", "version": "1", "weights_sha256": "abc", "preprocessing": "p"}
@@ -182,8 +181,7 @@ class TestMade:
         """Where the first image has no features, so that those of the others are not in the first rows."""
         made.update(ids_of(made)[:1], {"features_F": [None]})
         cluster(made, "L", method="kmeans", features_name="F", k=7, seed=0)
-        config = clustering_config(made, "L")
-        found = cluster_probabilities(made, "L", clustered_source(made, config), config)
+        found = cluster_probabilities(made, "L", clustering_config(made, "L"))
         assert np.isnan(found[[0, 24]]).all()
         assert found[1:24].argmax(axis=1).tolist() == cluster_labels(made, "L")[0][1:24].tolist()
 
@@ -194,6 +192,11 @@ class TestMade:
             assert result["figures"]["top5_acc"] is None
             assert result["notes"] == ["1 images are not in the clustering and take no part"]
         assert figures_of(made, "W", label="kind")[0]["figures"]["top5_acc"] is not None
+
+    def test_noise_alone_is_compared_with_nothing(self, made):
+        made.add_columns(ids_of(made), {"cluster_Z": np.full(25, -1)})
+        with pytest.raises(InputError, match="'Z' cannot be compared: all of the images in question are noise in it"):
+            figures_of(made, "K", against=["Z"])
 
     def test_images_that_the_model_cannot_place(self, made):
         made.update(ids_of(made)[24:], {"cluster_K": np.array([0]), "kind": ["red"]})

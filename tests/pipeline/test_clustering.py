@@ -8,11 +8,9 @@ from numpy.testing import assert_array_equal
 from PIL import Image
 
 from imagescape.cluster.partition import KMeans
-from imagescape.collection.clusterings import cluster_labels
+from imagescape.collection.clusterings import cluster_labels, clustering_columns, made_clusterings
 from imagescape.collection.ingest import ingest
 from imagescape.collection.results import (
-    cluster_columns,
-    cluster_names,
     columns_of,
     features,
     ids_of,
@@ -97,8 +95,8 @@ def test_columns_and_model_of_every_method(scape, method, settings):
     assert_array_equal(known, kinds >= 0)
     assert same_partition(labels[labels >= 0], kinds[labels >= 0])
     assert (labels >= 0).sum() >= 27
-    assert cluster_names(scape) == ["C"]
-    assert cluster_columns(scape, "C") == ["cluster_C", "cluster_C_probability"]
+    assert made_clusterings(scape) == ["C"]
+    assert clustering_columns(scape, "C") == ["cluster_C", "cluster_C_probability"]
     schema = scape.schema
     assert str(schema.field("cluster_C").type) == "int64"
     assert str(schema.field("cluster_C_probability").type) == "float"
@@ -133,7 +131,7 @@ def test_cosine_for_features_bits_for_hashes_places_for_maps(scape):
 
 def test_cuts_are_columns_and_nested(scape):
     cluster(scape, "W", method="ward", features_name="v", cuts=[12, 6, 3])
-    assert cluster_columns(scape, "W") == [
+    assert clustering_columns(scape, "W") == [
         "cluster_W", "cluster_W_12", "cluster_W_6", "cluster_W_3", "cluster_W_probability",
     ]  # fmt: skip
     fine, middle, coarse = (cluster_labels(scape, f"W_{k}")[0] for k in (12, 6, 3))
@@ -141,7 +139,7 @@ def test_cuts_are_columns_and_nested(scape):
         assert len(set(zip(below.tolist(), above.tolist(), strict=True))) == len(set(below.tolist()))
     assert_array_equal(cluster_labels(scape, "W")[0], fine)
     cluster(scape, "W", method="ward", features_name="v", k=3, overwrite=True)
-    assert cluster_columns(scape, "W") == ["cluster_W", "cluster_W_probability"]
+    assert clustering_columns(scape, "W") == ["cluster_W", "cluster_W_probability"]
 
 
 def test_several_eps_are_columns(scape):
@@ -197,7 +195,7 @@ class TestNewImages:
     )
     def test_join_and_the_others_stay(self, scape, method, settings):
         cluster(scape, "C", method=method, features_name="v", **settings)
-        columns = cluster_columns(scape, "C")
+        columns = clustering_columns(scape, "C")
         before = dict(zip(ids_of(scape).tolist(), scape.read(columns).to_pylist(), strict=True))
         assert cluster_new(scape, "C") == 0
         scape = add_images(scape)
@@ -310,13 +308,13 @@ class TestNames:
 
     def test_parts_of_one_are_not_another(self, scape):
         cluster(scape, "W", method="ward", features_name="v", cuts=[6, 3])
-        assert cluster_names(scape) == ["W"]
+        assert made_clusterings(scape) == ["W"]
         with pytest.raises(InputError, match="'W_6' is taken by other results"):
             cluster(scape, "W_6", method="kmeans", features_name="v", k=2)
         cluster(scape, "V_6", method="kmeans", features_name="v", k=2)
         with pytest.raises(InputError, match="the clustering 'V_6' has the column of a part of 'V'"):
             cluster(scape, "V", method="ward", features_name="v", cuts=[6, 3])
-        assert cluster_columns(scape, "V") == []
+        assert clustering_columns(scape, "V") == []
 
     def test_of_wrong_letters(self, scape):
         with pytest.raises(InputError, match="letters, digits"):
@@ -355,6 +353,30 @@ def test_all_features_equal(scape):
     for method, settings in (("kmeans", {"k": 2}), ("ward", {"k": 2}), ("ward", {"k": "auto"})):
         with pytest.raises(InputError, match="equal"):
             cluster(scape, "C", method=method, features_name="one", **settings)
+    done = cluster(scape, "C", method="dbscan", features_name="one", eps=[0.1])
+    assert done.columns == {"cluster_C": (1, 0)}
+    assert done.hint == "nearly all images lie at one place, and nothing tells them apart"
+    done = cluster(scape, "C", method="hdbscan", features_name="one", overwrite=True)
+    assert done.columns == {"cluster_C": (0, 30)}
+    assert "try a smaller --min-cluster-size" in str(done)
+    scape.add_columns(ids, {"features_none": np.zeros((30, 3), np.float32)})
+    with pytest.raises(InputError, match="features 'none' are all zeros and have no direction for cosine"):
+        cluster(scape, "D", method="kmeans", features_name="none", k=2)
+
+
+def test_clusters_without_an_image_are_not_counted(scape, monkeypatch):
+    """A learned one may die: what it says of itself has a gap then."""
+    from imagescape.learn.multihead import MultiHead
+
+    def dying(self, features, **options):
+        self.labels_ = np.repeat([0, 2], [20, 10])
+        self.probabilities_ = np.eye(4, dtype=np.float32)[self.labels_]
+        return self
+
+    monkeypatch.setattr(MultiHead, "fit", dying)
+    monkeypatch.setattr(MultiHead, "save", lambda self, folder, **about: None)
+    done = cluster(scape, "C", method="multihead", features_name="v", k=4)
+    assert done.columns == {"cluster_C": (2, 0)}
 
 
 def test_evoc_and_plscan_say_what_to_install(scape, monkeypatch):

@@ -33,6 +33,8 @@ def test_classes_are_named_and_counted(small_map):
     assert {"$cats_dogs$0", "fish1", "Pets & $money$"} <= set(texts(figure))
     assert "300 images, coloured by animal, 5 classes" in texts(figure)
     pixels(figure)  # dollars are no formula: this would raise
+    figure = draw_map(coords, values=names, column="cluster_C")
+    assert "300 images, coloured by cluster_C, 5 clusters" in texts(figure)
 
 
 def test_one_scale_for_both_axes_and_all_points_inside(small_map):

@@ -15,6 +15,7 @@ from imagescape.errors import InputError
 from imagescape.pipeline.clustering import cluster
 from imagescape.report.cluster_plots import draw_matrix, draw_sizes
 from imagescape.show.cluster_report import write_cluster_report
+from imagescape.show.clusters import dendrogram
 
 KINDS = np.repeat(["red", "green", "<i>blue</i>"], [12, 8, 4])
 
@@ -54,12 +55,12 @@ def test_a_hierarchy_with_names_and_classes(scape, tmp_path):
     assert "<i>" not in page
     assert "&lt;script&gt;x&lt;/script&gt;" in page
     assert "&lt;i&gt;blue&lt;/i&gt;" in page
-    for one in ("sizes", "diameters", "confusion", "iou", "cuts", "cluster0", "cluster2"):
+    for one in ("sizes", "diameters", "confusion", "iou", "tree", "cuts", "cluster0", "cluster2"):
         assert f'id="{one}"' in page
     assert 'id="map"' not in page
     assert "the collection has none of two dimensions" in page
     assert "1 images are not in the clustering" in page
-    figures = {"sizes", "diameters", "confusion", "iou", "cuts"}
+    figures = {"sizes", "diameters", "confusion", "iou", "tree", "cuts"}
     tables = {"figures", "clusters", "assignment", "examples", "confusion", "cuts", "cut_clusters"}
     made = {f"{one}.{kind}" for one in figures for kind in ("png", "svg")}
     made |= {f"{one}.{kind}" for one in tables for kind in ("csv", "parquet")}
@@ -113,6 +114,26 @@ def test_shares_of_classes_by_hand(scape, tmp_path, monkeypatch):
     assert [(one["cluster"], one["class"], one["images_of_class"]) for one in table(tmp_path, "clusters")] == [
         ("0", "b", "8"), ("3", "a", "5"),
     ]  # fmt: skip
+
+
+def test_the_tree_is_that_of_the_page_with_its_names(scape, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("imagescape.show.clusters.draw_dendrogram", lambda tree, **about: drawn.append((tree, about)))
+    cluster(scape, "W", method="ward", features_name="v", cuts=[6, 3], metric="euclidean")
+    scape.add_columns(ids_of(scape), {"cluster_W_name": ["moss"] * 12 + [None] * 13})
+    assert dendrogram(scape, "W", names={0: "moss", 1: "fern"}) is None
+    tree, about = drawn.pop()
+    assert (len(tree), tree.sizes.sum()) == (6, 24)
+    assert about["names"] == ["moss", "fern", "2", "3", "4", "5"]
+    dendrogram(scape, "W", leaves=3, names={0: "moss"})
+    tree, about = drawn.pop()
+    assert tree.sizes.tolist() == [12, 8, 4]
+    assert about["names"] is None  # those are of clusters of another cut
+    monkeypatch.undo()
+    page = page_of(write_cluster_report(scape, "W_3", tmp_path / "w3.html"))
+    assert 'id="tree"' not in page
+    cluster(scape, "K", method="kmeans", features_name="v", k=3)
+    assert 'id="tree"' not in page_of(write_cluster_report(scape, "K", tmp_path / "k.html"))
 
 
 def test_the_map_is_coloured_by_cluster(scape, tmp_path):
