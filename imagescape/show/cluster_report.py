@@ -145,7 +145,10 @@ def _origin(shown: ShownClustering) -> str:
     recipe = shown.config.get("recipe") or shown.config.get("clustering") or {}
     of = shown.config.get("map") and f"the map '{shown.config['map']}'"
     of = of or (shown.config.get("features") and f"features '{shown.config['features']}'")
-    method = (shown.config.get("clustering") or {}).get("method") or recipe.get("method")
+    clustering = shown.config.get("clustering") or {}
+    method = clustering.get("method") or recipe.get("method")
+    if clustering.get("whole_network"):
+        return f"{method} of the images, by the network of {of}"
     return " of ".join(filter(None, (method, of))) or "it has no model that says how they were made"
 
 

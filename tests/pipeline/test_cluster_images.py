@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,11 +15,13 @@ from imagescape.collection.ingest import ingest
 from imagescape.collection.results import ids_of
 from imagescape.collection.store import Collection
 from imagescape.errors import CheckpointError, InputError, Interrupted
+from imagescape.features.extract import NetworkEncoder
 from imagescape.learn import train
 from imagescape.learn.scan_images import ScanImages
 from imagescape.pipeline.cluster_scores import evaluate_clusterings
 from imagescape.pipeline.clustering import cluster, cluster_new, cluster_probabilities
 from imagescape.pipeline.embedding import embed
+from imagescape.show.cluster_report import write_cluster_report
 from tests.learn.bars import bar, small_network
 
 pytest.importorskip("faiss")
@@ -120,6 +123,8 @@ def test_what_evaluate_says_of_it(scape):
     assert 0 < figures["figures"]["top5_acc"] <= 1
     assert figures["features"] == "net"
     assert len(figures["figures"]["geometry"]["clusters"]) == len(set(labels[known].tolist()))
+    page = write_cluster_report(scape, "S", scape.path.parent / "s.html", device="cpu").page.read_text(encoding="utf-8")
+    assert "scan of the images, by the network of features &#x27;net&#x27;" in page
 
 
 def test_stopped_and_taken_up_again_is_the_same(scape, monkeypatch):
@@ -175,3 +180,11 @@ def test_features_that_nobody_signed(scape):
     scape.add_columns(good, {"features_own": np.eye(GOOD, dtype=np.float32)})
     with pytest.raises(CheckpointError, match="nothing tells what made features 'own'"):
         cluster(scape, "S", method="scan", whole_network=True, features_name="own", k=2, **QUICK)
+
+
+def test_a_network_that_could_not_be_built_again(scape, monkeypatch):
+    own = small_network()
+    own.architecture = replace(own.architecture, backbone="torchscript")
+    monkeypatch.setattr("imagescape.pipeline.cluster_source.encoder_of", lambda *_: NetworkEncoder(own))
+    with pytest.raises(InputError, match="by a network of your own, which could not be built again"):
+        whole(scape)
