@@ -47,7 +47,7 @@ class AuditSettings:
     """What is looked for, and how.
 
     Attributes:
-        features: Whose neighbours count; None: the last that are no hashes, and without any only what pixels say.
+        features: Whose neighbours count; None: the last of a network, and without any only what the audit sees itself.
         bits: Of the 64 of a perceptual hash, how many may differ between near-duplicates; None: hashes are left out.
         similarity: Least cosine of the features of near-duplicates; None: features are left out. Of networks trained on
             photographs, .9 shows the same picture nearly always, .85 half of the time.
@@ -56,7 +56,8 @@ class AuditSettings:
         split: A column that says which part of the data an image is in; None: `split`, if there is one.
         label: A column of classes; None: `label_name` or `label`, if there is one.
         clusters: A clustering; None: none.
-        map_name: A map, whose neighbours are held against those of the features; None: the last, if there is one.
+        map_name: A map, whose neighbours are held against those of the features; None: the last, if there is one. So
+            are those of the pixels where `embed --encoder pixels32` made some.
         neighbors: Of each image that are asked.
         oddity: In deviations, from which an image is an outlier; see `audit.outliers`.
         doubt: Confidence from which a label is doubted.
@@ -192,7 +193,7 @@ def _chosen(scape: Collection, settings: AuditSettings) -> AuditSettings:
 
     features = settings.features
     if features is None:
-        floats = [name for name in feature_names(scape) if not _are_bits(scape, name)]
+        floats = [one for one in feature_names(scape) if not (_are_bits(scape, one) or _is_pixels(scape, one))]
         if not floats and settings.bits is None:
             raise InputError(
                 f"'{scape.path}' has no features of a network; make some: imagescape embed {scape.path.name}"
@@ -219,6 +220,11 @@ def _are_bits(scape: Collection, name: str) -> bool:
     return str(scape.schema.field(f"features_{name}").type.value_type) == "uint8"
 
 
+def _is_pixels(scape: Collection, name: str) -> bool:
+    """Whether features are the pixels themselves: another view of an image, and none of what is in it."""
+    return features_identity(scape, name).get("encoder", "").startswith("pixels")
+
+
 class _Work:
     """The columns that an audit looks at, each read once."""
 
@@ -243,20 +249,20 @@ class _Work:
     def features(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows that have features (m,), and these, (m, d)."""
         assert self.settings.features is not None
-        vectors = Vectors(self.scape, self.settings.features)
-        places = places_among(vectors.ids, self.ids)
-        values = vectors.values()[places >= 0]
-        rows = places[places >= 0]
+        rows, values = self._vectors(self.settings.features)
         if len(rows) < len(self.ids):
             self.missing.append(
                 f"{len(self.ids) - len(rows):,} images have no features '{self.settings.features}': embed again"
             )
         return rows, values
 
-    @property
-    def _made_by(self) -> str:
-        assert self.settings.features is not None
-        return features_identity(self.scape, self.settings.features).get("written", "")
+    def _vectors(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        vectors = Vectors(self.scape, name)
+        places = places_among(vectors.ids, self.ids)
+        return places[places >= 0], vectors.values()[places >= 0]
+
+    def _made_by(self, name: str) -> str:
+        return features_identity(self.scape, name).get("written", "")
 
     def duplicates(self) -> tuple[Duplicates, int]:
         """Near pairs, and how many images were compared now."""
@@ -291,7 +297,7 @@ class _Work:
                 return feature_pairs(values, threshold, new=new, advance=_percent(progress.advance))
 
         pairs, compared = remembered_pairs(
-            self.scape, name, self.ids[rows], search, threshold=similarity, metric="cosine", of=self._made_by
+            self.scape, name, self.ids[rows], search, threshold=similarity, metric="cosine", of=self._made_by(name)
         )
         return pairs.moved(rows), compared
 
@@ -322,17 +328,12 @@ class _Work:
         if k < 1:
             self.missing.append(f"outliers and doubtful labels: {len(rows)} image has features, and no neighbour")
             return None
-        found = remembered_nearest(
-            self.scape,
-            self.settings.features,
-            self.ids[rows],
-            values,
-            k,
-            of=self._made_by,
-            seed=self.settings.seed,
-            device=self.settings.device,
-        )
-        return self._spread(found, rows)
+        return self._nearest(self.settings.features, rows, values, k)
+
+    def _nearest(self, name: str, rows: np.ndarray, values: np.ndarray, k: int) -> Neighbors:
+        asked: dict[str, Any] = {"seed": self.settings.seed, "device": self.settings.device}
+        of = self._made_by(name)
+        return self._spread(remembered_nearest(self.scape, name, self.ids[rows], values, k, of=of, **asked), rows)
 
     def _spread(self, found: Neighbors, rows: np.ndarray) -> Neighbors:
         """Neighbours among some of the rows as neighbours among all."""
@@ -351,28 +352,31 @@ class _Work:
             raise InputError(f"no clustering is called '{name}'; there are: {', '.join(clustering_names(self.scape))}")
         return self.column(cluster_labels(self.scape, name)[0])
 
-    def _on_the_map(self) -> Neighbors | None:
-        name = self.settings.map_name
-        if name is None or self.graph is None:
-            return None
-        coords = self.column(map_coords(self.scape, name))
-        rows = np.flatnonzero(np.isfinite(coords).all(axis=1))
-        k = min(self.graph.indices.shape[1], len(rows) - 1)
-        if k < 1:
-            return None
-        return self._spread(nearest_others(coords[rows], k, device=self.settings.device), rows)
+    def _elsewhere(self, k: int) -> list[Neighbors]:
+        """The k nearest on the map, and by the pixels, where there are such."""
+        found, name = [], self.settings.map_name
+        if name is not None:
+            coords = self.column(map_coords(self.scape, name))
+            rows = np.flatnonzero(np.isfinite(coords).all(axis=1))
+            if len(rows) > k:
+                found.append(self._spread(nearest_others(coords[rows], k, device=self.settings.device), rows))
+        pixels = [one for one in feature_names(self.scape) if _is_pixels(self.scape, one)]
+        if pixels and pixels[-1] != self.settings.features:
+            rows, values = self._vectors(pixels[-1])
+            if len(rows) > k:
+                found.append(self._nearest(pixels[-1], rows, values, k))
+        return found
 
     def outliers(self) -> Outliers | None:
         if self.graph is None:
             return None
-        on_map = self._on_the_map()
+        others = self._elsewhere(self.graph.indices.shape[1])
         measured: dict[str, Any] = {}
         if self.clusters is not None:
             rows, values = self.features
             every = np.full((len(self.ids), values.shape[1]), np.nan, np.float32)
             every[rows] = values
             measured = {"features": every, "clusters": self.clusters}
-        others = [] if on_map is None else [on_map]
         return outliers(self.graph, others=others, threshold=self.settings.oddity, **measured)
 
     def labels(self) -> tuple[LabelDoubts | None, DisplacedSubgroups | None]:

@@ -14,6 +14,7 @@ from imagescape.errors import InputError
 from imagescape.pipeline import audit_measures, auditing
 from imagescape.pipeline.audit_results import as_dict, audit_columns, write_columns
 from imagescape.pipeline.auditing import AuditSettings, audit
+from imagescape.pipeline.embedding import embed
 
 PLAIN = 40
 
@@ -249,6 +250,18 @@ class TestWithoutFeatures:
         assert "25 images have no features 'G'" in " ".join(result.missing)
         assert len(result.outliers.score) == len(result)
         assert np.isnan(result.outliers.score).sum() == 25
+
+
+def test_neighbours_by_pixels_are_held_against_those_of_the_features(scape):
+    alone = audit(scape)
+    embed(scape, "pixels32")
+    both = audit(scape)
+    assert both.settings.features == "F"
+    assert "disagreement" not in alone.outliers.measures
+    disagreement = both.outliers.measures["disagreement"]
+    assert 0.5 < np.nanmean(disagreement) <= 1  # nothing in the pixels speaks of even and odd
+    copies = np.isin(names(scape, both), ["00", "copy-of-00"])
+    assert disagreement[copies].max() < np.nanmax(disagreement)
 
 
 def test_near_hashes_with_unlike_features_are_not_believed(scape):
