@@ -21,7 +21,7 @@ Measure = Literal["neighbor_distance", "local_outlier_factor", "cluster_distance
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 
 _COPY = 1e-3  # of the usual distance: what is nearer is the same picture
-_ODD = 3.0  # score of an outlier
+_ODD = 2.5  # score of an outlier
 _NOTABLE = 2.0  # deviations that are a reason
 _UPPER = 84.134  # percentile that lies a standard deviation above the middle of a normal distribution
 _LEAST_DEVIATION = 0.01  # of the measures as they are compared: a hundredth of what is usual
@@ -143,8 +143,8 @@ class Outliers:
         deviations: Of each measure, how many standard deviations an image is odder than usual, (n,), 0 for those that
             are not; NaN as above. Usual is the median, and a deviation reaches from there to the 84th percentile, so
             that the odd ones themselves have no say. Distances and factors are compared by their logarithms.
-        score: What an image's deviations are together, (n,), 0 or more, larger is odder: the geometric mean of 1 + each
-            less 1: so that what several measures find odd comes before what one alone finds very odd. NaN where
+        score: What an image's deviations are together, (n,), 0 or more, larger is odder: the geometric mean of 1 +
+            each, less 1, so that what several measures find odd comes before what one alone finds very odd. NaN where
             nothing could be measured.
         rows: Those that count as outliers, the oddest first, (m,) int64.
         k: Neighbours that were asked.
