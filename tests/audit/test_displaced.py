@@ -65,6 +65,22 @@ def test_an_island_lies_in_nobodys_region():
     assert len(displaced_subgroups(graph_of(rows), labels)) == 0
 
 
+def test_a_few_strays_beside_an_island_are_no_region():
+    rows, labels = clouds([300, 300, 100])
+    strays = rows[labels == 2].mean(axis=0) + 0.5 * np.random.default_rng(1).normal(size=(3, 5))
+    rows, labels = np.concatenate([rows, strays]), np.concatenate([np.where(labels == 2, 0, labels), [1, 1, 1]])
+    assert len(displaced_subgroups(graph_of(rows), labels)) == 0
+
+
+def test_images_beside_a_core_belong_to_its_group():
+    rows, labels, clump = planted(30, 0.5)
+    graph = graph_of(rows)
+    (group,) = displaced_subgroups(graph, labels, min_neighbors=8).groups
+    kind = np.isin(graph.indices[group.rows], clump).sum(axis=1)
+    assert kind.max() >= 8
+    assert kind.min() < 8
+
+
 def test_a_label_that_lies_among_another_as_a_whole_lives_there():
     rows, labels, _ = planted()
     labels[900:] = 7
