@@ -121,7 +121,7 @@ def our_pairs(folder: str, out: str) -> None:
 
     with ThreadPoolExecutor(worker_count()) as threads:
         hashes = hash_pixels(np.stack(list(threads.map(one, paths))), "phash")
-    # All pairs by comparing all; of very many images, `imagescape.audit` has a search that compares few.
+    # All pairs by comparing all: of so few images that is quick. Of very many, `imagescape.audit.hash_pairs`.
     first, second, _ = Corpus(hashes, "hamming", device="cpu").within(hashes, RADIUS)
     pairs = [(paths[a].name, paths[b].name) for a, b in zip(first, second, strict=True) if a < b]
     seconds, processor = time.perf_counter() - began, sum(os.times()[:4]) - processor

@@ -21,7 +21,7 @@ Measure = Literal["neighbor_distance", "local_outlier_factor", "cluster_distance
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 
 _COPY = 1e-3  # of the usual distance: what is nearer is the same picture
-_ODD = 2.5  # score of an outlier
+_ODD = 3.0  # score of an outlier
 _NOTABLE = 2.0  # deviations that are a reason
 _UPPER = 84.134  # percentile that lies a standard deviation above the middle of a normal distribution
 _LEAST_DEVIATION = 0.01  # of the measures as they are compared: a hundredth of what is usual
