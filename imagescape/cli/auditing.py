@@ -47,10 +47,10 @@ def audit(
     neighbors: Annotated[int, typer.Option("--neighbors", min=1, help="Of each image, that are asked.")] = 15,
     oddity: Annotated[
         float, typer.Option("--oddity", min=0, help="Deviations from the usual that make an image an outlier.")
-    ] = 3.0,
+    ] = 2.5,
     doubt: Annotated[
         float, typer.Option("--doubt", min=0.01, max=1, help="Confidence from which a label is doubted.")
-    ] = 0.5,
+    ] = 0.7,
     thresholds: Annotated[
         str | None, typer.Option("--thresholds", help="Of quality: dark=.3,blurry=.35,blocky=0 (0 looks for none).")
     ] = None,

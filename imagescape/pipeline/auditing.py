@@ -76,8 +76,8 @@ class AuditSettings:
     clusters: str | None = None
     map_name: str | None = None
     neighbors: int = 15
-    oddity: float = 3.0
-    doubt: float = 0.5
+    oddity: float = 2.5
+    doubt: float = 0.7
     thresholds: Thresholds = field(default_factory=Thresholds)
     seed: int = 0
     device: str = "auto"
