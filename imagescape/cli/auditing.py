@@ -17,7 +17,7 @@ def audit(
     ] = None,
     similarity: Annotated[
         float | None,
-        typer.Option("--similarity", min=0, max=1, help="Least cosine of near-duplicates. [default: .95]"),
+        typer.Option("--similarity", min=0, max=1, help="Least cosine of near-duplicates. [default: .9]"),
     ] = None,
     bits: Annotated[
         int | None,

@@ -163,14 +163,13 @@ def audit(scape: Collection, settings: AuditSettings | None = None) -> Audit:
         InputError: no usable image, or features, columns, a clustering or a map that are not there.
     """
     work = _Work(scape, _chosen(scape, settings or AuditSettings()))
-    exact = exact_groups(work.seen.pixel_keys)
     duplicates, compared = work.duplicates()
     groups = duplicates.at(duplicates.pairs.loosest)
     doubts, displaced = work.labels()
     return Audit(
         ids=work.ids,
         settings=work.settings,
-        exact=exact,
+        exact=work.exact,
         duplicates=duplicates,
         groups=groups,
         kept=work.keep(groups),
@@ -246,6 +245,10 @@ class _Work:
         return values[self._table]
 
     @cached_property
+    def exact(self) -> Groups:
+        return exact_groups(self.seen.pixel_keys)
+
+    @cached_property
     def features(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows that have features (m,), and these, (m, d)."""
         assert self.settings.features is not None
@@ -273,10 +276,18 @@ class _Work:
         if self.settings.similarity is not None and len(self.features[0]) > 1:
             pairs, also = self._by_features(self.settings.similarity)
             found, compared = [*found, pairs], max(compared, also)
-        pairs = found[0]
         if len(found) > 1:
-            pairs = Pairs.concatenate([found[0].relative(_EQUAL_HASH), found[1].relative()])
-        return Duplicates(len(self.ids), pairs), compared
+            found = [found[0].relative(_EQUAL_HASH), found[1].relative()]
+        return Duplicates(len(self.ids), Pairs.concatenate([*found, self._twins(found[0])])), compared
+
+    def _twins(self, like: Pairs) -> Pairs:
+        """Images with the same pixels, which are near whatever hashes and features say."""
+        groups = self.exact
+        near = {"metric": like.metric, "radius": like.radius, "limit": like.limit}
+        others = np.ones(len(groups.rows), bool)
+        others[groups.starts[:-1]] = False
+        centers, rows = groups.centers[groups.positions][others], groups.rows[others]
+        return Pairs.of(centers, rows, np.zeros(len(rows)), **near)  # type: ignore[arg-type]
 
     def _by_hash(self, bits: int) -> tuple[Pairs, int]:
         def search(new: np.ndarray | None, threshold: float) -> Pairs:

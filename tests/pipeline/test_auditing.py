@@ -278,6 +278,14 @@ def test_near_hashes_with_unlike_features_are_not_believed(scape):
     assert pressed not in sets(scape, contradicted, contradicted.groups)
 
 
+def test_equal_pixels_are_near_whatever_the_features_say(scape):
+    rows = scape.read(["image_id", "uri"], where="status = 'ok'").to_pylist()
+    values = np.random.default_rng(0).normal(size=(len(rows), 64)).astype(np.float32)
+    scape.add_columns([row["image_id"] for row in rows], {"features_G": values})
+    result = audit(scape, AuditSettings(features="G", bits=None, similarity=0.9))
+    assert sets(scape, result, result.groups) == sets(scape, result, result.exact)
+
+
 class TestReference:
     def test_its_images_stay(self, scape, planted, tmp_path):
         more = tmp_path / "reference"
