@@ -107,6 +107,9 @@ def test_new_rows_against_all(share):
     new = np.random.default_rng(1).random(300) < share
     pairs = feature_pairs(rows, 0.9, new=new)
     check(pairs, rows, "cosine", 0.1, new[:, None] | new)
+    twins = {row.tobytes() for row in rows[new]}
+    for a, b, d in zip(pairs.first, pairs.second, pairs.distance, strict=True):
+        assert d == 0 or rows[a].tobytes() in twins or rows[b].tobytes() in twins
     if not share:
         assert not len(pairs)
 

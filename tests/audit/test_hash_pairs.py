@@ -85,6 +85,11 @@ def test_new_rows_against_all(share):
     wanted = by_counting(hashes, 4, new)
     everything = by_counting(hashes, 4)
     assert wanted.items() <= found.items() <= everything.items()
+    # Beyond what was asked for there are only old twins of one that is near something new.
+    twins = {tuple(hashes[row]) for row in np.flatnonzero(new)}
+    pairs = hash_pairs(hashes, 4, new=new)
+    for a, b, d in zip(pairs.first, pairs.second, pairs.distance, strict=True):
+        assert d == 0 or tuple(hashes[a]) in twins or tuple(hashes[b]) in twins
 
 
 def test_a_collection_that_grows_is_as_one_that_was_there():
