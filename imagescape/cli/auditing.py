@@ -71,7 +71,7 @@ def audit(
     """
     options = locals()
     from imagescape.collection.store import Collection
-    from imagescape.pipeline.audit_results import as_dict, write_columns
+    from imagescape.pipeline.audit_results import as_dict, check_columns, write_columns
     from imagescape.pipeline.auditing import AuditSettings
     from imagescape.pipeline.auditing import audit as audit_collection
 
@@ -82,6 +82,7 @@ def audit(
             raise InputError(f"a page is FILE.html, got '{output}'")
         check_page_path(output)
     collection = Collection.open(scape)
+    check_columns(collection)
     found = audit_collection(collection, AuditSettings(**_settings(options)))
     columns = write_columns(collection, found)
     result, text = as_dict(found) | {"columns": columns}, str(found)

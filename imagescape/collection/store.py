@@ -317,16 +317,17 @@ class Collection:
 
         self._commit("dropping columns", change)
 
-    def annotate(self, column: str, values: Mapping[str, str]) -> None:
-        """Replace what is noted beside a column, found again in `schema.field(column).metadata`.
+    def annotate(self, columns: str | Sequence[str], values: Mapping[str, str]) -> None:
+        """Replace what is noted beside columns, found again in `schema.field(column).metadata`.
 
         Raises:
-            InputError: the column is unknown.
+            InputError: a column is unknown.
         """
+        names = [columns] if isinstance(columns, str) else list(columns)
 
         def change(dataset: lance.LanceDataset) -> None:
-            _check_columns(dataset, [column])
-            dataset.update_field_metadata({column: dict(values)}, replace=True)
+            _check_columns(dataset, names)
+            dataset.update_field_metadata({name: dict(values) for name in names}, replace=True)
 
         self._commit("annotating a column", change)
 

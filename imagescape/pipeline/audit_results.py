@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from imagescape.audit.groups import Groups
+from imagescape.audit.quality import ISSUES
 from imagescape.collection.locking import storage_errors
 from imagescape.collection.store import Collection
 from imagescape.collection.vectors import ids_of_numbers
@@ -20,14 +21,36 @@ from imagescape.pipeline.auditing import Audit
 
 KEEP = "audit_keep"
 
-_OWN = "columns.json"  # names of the columns that audits wrote
+_GROUPS = ("exact_group", "duplicate_group", "duplicate_of", KEEP, "leak", "label_suggested", "displaced_group")
+_SCORED = ("outlier", "label_doubt")
+_OURS = {"written_by": "audit"}  # stands beside every column of an audit
+_UNDER_WAY = "columns.json"  # names of the columns that an audit is writing
 
 
 def audit_columns(scape: Collection) -> list[str]:
-    """Columns that the last audit wrote; none where there was no audit."""
-    path = scape.path / FOLDER / _OWN
-    names = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    return [name for name in names if name in scape.columns]
+    """Columns that an audit wrote; none where there was no audit."""
+    path = scape.path / FOLDER / _UNDER_WAY
+    begun = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []  # by one that was killed
+    mark = {key.encode(): value.encode() for key, value in _OURS.items()}
+    return [
+        field.name for field in scape.schema if mark.items() <= (field.metadata or {}).items() or field.name in begun
+    ]
+
+
+def check_columns(scape: Collection) -> None:
+    """Refuse a collection in which columns of an audit would overwrite others.
+
+    Raises:
+        InputError: a column of such a name is there that no audit wrote.
+    """
+    scores = [name for issue in ISSUES for name in (f"{issue}_score", f"is_{issue}_issue")]
+    scores += [name for one in _SCORED for name in (f"{one}_score", f"is_{one}_issue", f"{one}_reason")]
+    taken = set(scape.columns) & {*_GROUPS, *scores} - set(audit_columns(scape))
+    if taken:
+        raise InputError(
+            f"'{scape.path.name}' has a column '{min(taken)}' that no audit wrote, and an audit would overwrite it; "
+            "rename it in the source"
+        )
 
 
 def write_columns(scape: Collection, audit: Audit) -> list[str]:
@@ -37,24 +60,19 @@ def write_columns(scape: Collection, audit: Audit) -> list[str]:
         The columns.
 
     Raises:
-        InputError: a column of such a name is there that no audit wrote.
+        InputError: as `check_columns`.
     """
-    columns = _columns(scape, audit)
-    before = audit_columns(scape)
-    if taken := [name for name in columns if name in scape.columns and name not in before]:
-        raise InputError(
-            f"'{scape.path.name}' has a column '{taken[0]}' that no audit wrote, and an audit would overwrite it; "
-            "rename it in the source"
-        )
-    path = scape.path / FOLDER / _OWN
+    check_columns(scape)
+    columns, before = _columns(scape, audit), audit_columns(scape)
+    path = scape.path / FOLDER / _UNDER_WAY
     with storage_errors(path.parent):
-        # First: a killed run may leave columns, and the next must know whose they are.
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(sorted({*columns, *before})), encoding="utf-8")
+        path.write_text(json.dumps(list(columns)), encoding="utf-8")
     scape.add_columns(ids_of_numbers(audit.ids), columns, overwrite=True)
+    scape.annotate(list(columns), _OURS)
     if stale := [name for name in before if name not in columns]:
         scape.drop_columns(stale)
-    path.write_text(json.dumps(list(columns)), encoding="utf-8")
+    path.unlink(missing_ok=True)
     return list(columns)
 
 

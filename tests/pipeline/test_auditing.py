@@ -161,7 +161,25 @@ class TestColumns:
         scape.drop_columns(["split"])
         columns = write_columns(scape, audit(scape, AuditSettings(similarity=0.995)))
         assert "leak" not in scape.columns
-        assert audit_columns(scape) == columns
+        assert set(audit_columns(scape)) == set(columns)
+
+    def test_they_are_known_without_what_an_audit_remembers(self, scape):
+        columns = write_columns(scape, audit(scape))
+        shutil.rmtree(scape.path / "audit")
+        assert set(audit_columns(scape)) == set(columns)
+        write_columns(scape, audit(scape))
+
+    def test_a_killed_run_leaves_columns_of_its_own(self, scape, monkeypatch):
+        def killed(*rest):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Collection, "annotate", killed)
+            with pytest.raises(KeyboardInterrupt):
+                write_columns(scape, audit(scape))
+        assert "audit_keep" in scape.columns
+        assert set(write_columns(scape, audit(scape))) == set(audit_columns(scape))
+        assert not (scape.path / "audit" / "columns.json").exists()
 
     def test_columns_of_the_user_stay(self, scape):
         scape.add_columns(ids_of(scape), {"dark_score": np.arange(len(scape))})
