@@ -220,7 +220,10 @@ def _sections(audit: Audit, finds: int) -> list[_Section]:
 
 
 def _group(rows: np.ndarray, stays: np.ndarray) -> tuple[str, list[int], list[str]]:
-    shown = rows[:_GROUP_IMAGES].tolist()
+    shown = rows[:_GROUP_IMAGES]
+    if len(rows) > _GROUP_IMAGES and not stays[shown].any():
+        shown = np.append(shown[:-1], rows[stays[rows]][0])
+    shown = shown.tolist()
     return f"{len(rows):,} images", shown, ["stays" if stays[row] else "" for row in shown]
 
 
@@ -264,8 +267,8 @@ def _map_panel(scape: Collection, audit: Audit) -> list[Panel]:
     family = audit.duplicates.components(audit.duplicates.pairs.loosest)
     sizes = np.bincount(family[family >= 0])
     called = np.full(len(audit), None, object)
-    for number in np.argsort(-sizes, kind="stable")[:_FAMILIES].tolist():
-        called[family == number] = f"{sizes[number]} alike ({number})"
+    for rank, number in enumerate(np.argsort(-sizes, kind="stable")[:_FAMILIES].tolist(), 1):
+        called[family == number] = f"family {rank}: {sizes[number]} images"
     if not here.any():
         return []
     figure = draw_map(
