@@ -36,13 +36,13 @@ from lance.commit import CommitConflictError
 from imagescape.collection import cache
 from imagescape.collection.columns import FIXED, RESERVED, as_arrow, as_ids, check_name, conform
 from imagescape.collection.locking import exclusive, storage_errors
+from imagescape.collection.rewriting import field_files, in_table_order, rewrite_rows, rows_named
 from imagescape.errors import CollectionError, InputError
 from imagescape.images.decode import Fit, Resample
 
 FORMAT_VERSION = 1
 
 _COMMIT_TRIES = 12
-_SLICE_ROWS = 65_536  # rows of a new column held at a time while it is put into table order
 _FRAGMENT_BYTES = 64 << 20
 _KEEP_VERSIONS = timedelta(days=1)  # to undo a step; and a reader may still be scanning an older version
 
@@ -130,6 +130,10 @@ class Collection:
     def version(self) -> int:
         """Number of the latest version of the table; every change adds to it."""
         return self._latest().version
+
+    def written(self, columns: Sequence[str]) -> str:
+        """A token of 16 hex digits, another one after every change of the values of `columns`, or of the rows."""
+        return field_files(self._latest(), columns)
 
     def read(self, columns: Sequence[str] | None = None, where: str | None = None) -> pa.Table:
         """Rows in table order.
@@ -268,11 +272,11 @@ class Collection:
             in_place = [name for name in existing if dataset.schema.field(name).type.equals(arrays[name].type)]
             if in_place:
                 rows = {name: arrays[name].take(positions) for name in in_place}
-                dataset = _rewrite(dataset, pa.table({"image_id": table_ids, **rows}))
+                dataset = rewrite_rows(dataset, pa.table({"image_id": table_ids, **rows}))
             if dropped := [name for name in existing if name not in in_place]:
                 dataset.drop_columns(dropped)
             if new := {name: values for name, values in arrays.items() if name not in in_place}:
-                dataset.add_columns(_in_table_order(new, positions))
+                dataset.add_columns(in_table_order(new, positions))
 
         self._commit("adding columns", change)
 
@@ -298,9 +302,49 @@ class Collection:
                 for name, values in columns.items()
             }
             table = pa.table({"image_id": ids, **arrays})
-            _rewrite(dataset, conform(table, dataset.schema))
+            rewrite_rows(dataset, conform(table, dataset.schema))
 
         self._commit("updating rows", change)
+
+    def revise(
+        self,
+        image_ids: Any,
+        columns: Mapping[str, pa.DataType],
+        change: Callable[[pa.Table], Mapping[str, Any] | None],
+    ) -> None:
+        """Set values that depend on what is there: no other writer comes between the look and the change.
+
+        Args:
+            image_ids: Ids (n,), each once.
+            columns: Columns to see and set, with the types of those the collection may lack, which are added.
+            change: Gets the rows as a table (image_id and `columns`, in the order of the ids, null where there is
+                nothing), and returns the new values by column, or None to leave all as it is. Called again if a writer
+                that knows nothing of the lock came between.
+
+        Raises:
+            InputError: an id is not in the collection, or a column is there and holds something else.
+            CollectionError: the disk is full.
+        """
+        ids = as_ids(image_ids)
+        for name in columns:
+            check_name(name)
+
+        def rewrite(dataset: lance.LanceDataset) -> None:
+            for name, type in columns.items():
+                if name in dataset.schema.names and not dataset.schema.field(name).type.equals(type):
+                    raise InputError(
+                        f"column '{name}' of '{self.path}' holds {dataset.schema.field(name).type} and no {type}; "
+                        "copy it under another name and drop it to have it free"
+                    )
+            values = change(rows_named(dataset, ids, list(columns)))
+            if values is None or not len(ids):
+                return
+            if new := [pa.field(name, columns[name]) for name in values if name not in dataset.schema.names]:
+                dataset.add_columns(pa.schema(new))
+            arrays = {name: as_arrow(name, one, len(ids), columns[name]) for name, one in values.items()}
+            rewrite_rows(dataset, conform(pa.table({"image_id": ids, **arrays}), dataset.schema))
+
+        self._commit("revising rows", rewrite)
 
     def drop_columns(self, names: Sequence[str]) -> None:
         """Remove computed or source columns.
@@ -420,45 +464,6 @@ def _bytes_below(folder: Path) -> int:
         with contextlib.suppress(FileNotFoundError):  # a writer may just have replaced it
             total += file.lstat().st_size if file.is_file() else 0
     return total
-
-
-def _in_table_order(arrays: Mapping[str, pa.Array], positions: pa.Array) -> pa.RecordBatchReader:
-    schema = pa.schema({name: values.type for name, values in arrays.items()})
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        for start in range(0, len(positions), _SLICE_ROWS):
-            rows = positions.slice(start, _SLICE_ROWS)
-            yield pa.record_batch([values.take(rows) for values in arrays.values()], schema=schema)
-
-    return pa.RecordBatchReader.from_batches(schema, batches())
-
-
-def _rewrite(dataset: lance.LanceDataset, table: pa.Table) -> lance.LanceDataset:
-    """Replace the values of the rows of `table` (keyed by image_id) in place: same rows, same order, one commit.
-
-    Returns:
-        The version that this made.
-    """
-    found = dataset.to_table(columns=["image_id"], with_row_address=True)
-    positions = pc.index_in(found["image_id"], value_set=table["image_id"].combine_chunks()).combine_chunks()
-    wanted = pc.is_valid(positions)
-    rows = pc.filter(positions, wanted).to_numpy()
-    if len(rows) < len(table):
-        missing = pc.filter(table["image_id"], pc.invert(pc.is_in(table["image_id"], value_set=found["image_id"])))
-        raise InputError(f"{len(missing)} of the {len(table)} images are not in the collection, as '{missing[0]}'")
-    fragments = pc.filter(found["_rowaddr"], wanted).to_numpy() >> np.uint64(32)  # the address is (fragment, offset)
-    updated: list[lance.FragmentMetadata] = []
-    modified: set[int] = set()
-    for fragment_id in np.unique(fragments).tolist():
-        fragment = dataset.get_fragment(fragment_id)
-        assert fragment is not None, "its rows were just read"
-        metadata, fields = fragment.update_columns(
-            table.take(rows[fragments == fragment_id]).combine_chunks().to_reader(), left_on="image_id"
-        )
-        updated.append(metadata)
-        modified.update(fields)
-    operation = lance.LanceOperation.Update(updated_fragments=updated, fields_modified=sorted(modified))
-    return lance.LanceDataset.commit(dataset, operation, read_version=dataset.version)
 
 
 def _listed(columns: Sequence[str] | None) -> list[str] | None:

@@ -10,14 +10,24 @@ from imagescape.collection.store import Collection
 from imagescape.errors import CollectionError, InputError
 
 
-def numbers_of(ids: np.ndarray) -> np.ndarray:
+def numbers_of(ids: np.ndarray | pa.ChunkedArray) -> np.ndarray:
     """Ids of 16 hex digits (n,) as int64 (n,), their 64 bits being the same.
 
     >>> numbers_of(np.array(["0000000000000010", "fffffffffffffffe"])).tolist()
     [16, -2]
     """
-    raw = bytes.fromhex("".join(np.asarray(ids, "U16").tolist()))
+    if isinstance(ids, pa.ChunkedArray):  # ten times faster than by way of Python's texts
+        raw = b"".join(bytes.fromhex(_letters(chunk)) for chunk in ids.chunks)
+    else:
+        raw = bytes.fromhex("".join(np.asarray(ids, "U16").tolist()))
     return np.frombuffer(raw, ">i8").astype(np.int64)
+
+
+def _letters(chunk: pa.StringArray) -> str:
+    """All texts of an Arrow array, one after another."""
+    _, offsets, letters = chunk.buffers()
+    ends = np.frombuffer(offsets, np.int32)[[chunk.offset, chunk.offset + len(chunk)]].tolist() if len(chunk) else (0, 0)
+    return str(memoryview(letters)[ends[0] : ends[1]], "ascii") if letters else ""
 
 
 def ids_of_numbers(numbers: np.ndarray) -> np.ndarray:
@@ -65,7 +75,7 @@ class Vectors:
     def ids_where(self, condition: str | None) -> np.ndarray:
         """Ids (m,) int64 of those images that meet an SQL condition."""
         where = self._where if condition is None else f"{self._where} AND ({condition})"
-        return numbers_of(self._scape.read(["image_id"], where=where)["image_id"].to_numpy())
+        return numbers_of(self._scape.read(["image_id"], where=where)["image_id"])
 
     def uris(self) -> list[str]:
         """Where the images are, in the order of `ids`."""
@@ -118,7 +128,7 @@ class Places:
         self._look()
 
     def _look(self) -> None:
-        numbers = numbers_of(self._scape.read(["image_id"])["image_id"].to_numpy())
+        numbers = numbers_of(self._scape.read(["image_id"])["image_id"])
         self._order = np.argsort(numbers, kind="stable")
         self._sorted = numbers[self._order]
 

@@ -18,7 +18,7 @@ from imagescape.collection.clusterings import cluster_labels, clustering_config,
 from imagescape.collection.results import feature_names, map_coords, map_names, user_columns
 from imagescape.collection.store import Collection
 from imagescape.collection.vectors import Vectors, ids_of_numbers
-from imagescape.errors import CheckpointError, InputError
+from imagescape.errors import CheckpointError, CollectionError, InputError
 from imagescape.pipeline.names_record import Group, Naming, Proposal, checked_name, settled
 from imagescape.pipeline.word_naming import Words, propose_words
 
@@ -102,6 +102,41 @@ def naming_of(scape: Collection, clusters: str) -> Naming:
     return replace(naming, groups=settled(naming.groups))
 
 
+def person_names(scape: Collection, clusters: str) -> dict[int, str | None]:
+    """What persons call each cluster of a clustering: "" for no name, None where nobody has said anything.
+
+    Raises:
+        InputError: no such clustering.
+    """
+    naming = _known_again(scape, clusters, _Rows.of(scape, clusters), forget=False)
+    return {group.id: group.person for group in naming.groups}
+
+
+def rename_clusters(scape: Collection, clusters: str, names: Mapping[int, str | None]) -> Naming:
+    """What persons call some clusters, set at once: as `name_clusters`, but no cluster is looked at anew.
+
+    Args:
+        scape: The collection.
+        clusters: The name of the clustering.
+        names: By cluster; "" for no name, None to forget what was said.
+
+    Raises:
+        InputError: no such clustering or cluster; nothing is changed then.
+    """
+    rows = _Rows.of(scape, clusters)
+    said = {cluster: None if name is None else checked_name(name, f"cluster {cluster}") for cluster, name in names.items()}
+    if unknown := sorted(said.keys() - set(rows.members.clusters.tolist())):
+        raise InputError(f"the clustering '{clusters}' has no cluster {unknown[0]} to call '{said[unknown[0]]}'")
+    naming = _known_again(scape, clusters, rows, forget=False)
+    groups = [replace(group, person=said.get(group.id, group.person)) for group in naming.groups]
+    naming = replace(naming, groups=settled(groups))
+    if naming.about.get("propagate") and (space := _Space.of(scape, clusters, None, rows)):
+        groups = [replace(group, propagated=None) for group in naming.groups]
+        naming = space.spread(replace(naming, groups=settled(groups), propagated={}), "auto")
+    _write(scape, naming, rows)
+    return naming
+
+
 @dataclass(frozen=True)
 class _Rows:
     """The table's rows: ids and clusters (n,), and the rows of each cluster."""
@@ -118,6 +153,8 @@ class _Rows:
                 f"the clustering '{clusters}' of '{scape.path}' has no cluster: all of its images are noise"
             )
         ids = scape.read(["image_id"])["image_id"].to_numpy().astype("U16")
+        if len(ids) != len(labels):
+            raise CollectionError(f"'{scape.path}' was changed while it was read; run the same again")
         return cls(ids, labels, Members.of(labels))
 
 
