@@ -26,7 +26,9 @@ def numbers_of(ids: np.ndarray | pa.ChunkedArray) -> np.ndarray:
 def _letters(chunk: pa.StringArray) -> str:
     """All texts of an Arrow array, one after another."""
     _, offsets, letters = chunk.buffers()
-    ends = np.frombuffer(offsets, np.int32)[[chunk.offset, chunk.offset + len(chunk)]].tolist() if len(chunk) else (0, 0)
+    ends = (
+        np.frombuffer(offsets, np.int32)[[chunk.offset, chunk.offset + len(chunk)]].tolist() if len(chunk) else (0, 0)
+    )
     return str(memoryview(letters)[ends[0] : ends[1]], "ascii") if letters else ""
 
 

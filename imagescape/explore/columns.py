@@ -35,9 +35,10 @@ class Column:
 
     Attributes:
         kind: What can be done with it.
-        values: (n,) int32 codes of classes, -1 for none; float64 amounts, NaN for none; an Arrow array of texts or lists.
-        about: By kind. Of classes `values` (what the table holds), `names`, `counts`, `colors`; of amounts `low`, `high`
-            (1st and 99th percentile), `min`, `max`; always `kind` and `rows`.
+        values: (n,) int32 codes of classes, -1 for none; float64 amounts, NaN for none; an Arrow array of texts or
+            lists.
+        about: By kind. Of classes `values` (what the table holds), `names`, `counts`, `colors`; of amounts `low`,
+            `high` (1st and 99th percentile), `min`, `max`; always `kind` and `rows`.
     """
 
     kind: Kind
@@ -52,7 +53,9 @@ class Column:
         """As one Arrow column `code` or `value`, with `about` as the schema's metadata, each entry JSON."""
         name = "code" if self.kind == "classes" else "value"
         values = pa.array(self.values) if isinstance(self.values, np.ndarray) else self.values
-        return pa.table({name: values}).replace_schema_metadata({key: json.dumps(one) for key, one in self.about.items()})
+        return pa.table({name: values}).replace_schema_metadata(
+            {key: json.dumps(one) for key, one in self.about.items()}
+        )
 
 
 def shown_columns(scape: Collection) -> list[str]:
@@ -62,14 +65,12 @@ def shown_columns(scape: Collection) -> list[str]:
     return [
         field.name
         for field in scape.schema
-        if field.name not in _HIDDEN | coords
-        and not field.name.startswith(_VECTORS)
-        and _can_be_shown(field.type)
+        if field.name not in _HIDDEN | coords and not field.name.startswith(_VECTORS) and _can_be_shown(field.type)
     ]
 
 
 def role_of(scape: Collection, name: str) -> str:
-    """What a column is of: "cluster", "cluster_name", "probability", "tags", "mark", "note", "audit", "source" or ""."""
+    """What a column is: "cluster", "cluster_name", "probability", "tags", "mark", "note", "audit", "source" or ""."""
     if name in ANNOTATIONS:
         return name
     if name in FIXED.names:
@@ -127,8 +128,10 @@ def column_of(scape: Collection, order: Order, name: str) -> Column:
 
 def tag_counts(tags: pa.Array) -> list[dict[str, Any]]:
     """How many rows have each tag, by name."""
-    counted = pc.value_counts(pc.list_flatten(tags))
-    found = [{"name": one["values"], "count": one["counts"]} for one in counted.to_pylist() if one["values"] is not None]
+    counted = pc.value_counts(pc.list_flatten(tags).drop_null())
+    found = [
+        {"name": one["values"], "count": one["counts"]} for one in counted.to_pylist() if one["values"] is not None
+    ]
     return sorted(found, key=lambda one: one["name"])
 
 
@@ -165,7 +168,9 @@ def _classes(values: pa.ChunkedArray, *, noise: bool = False) -> Column:
     encoded = _one(values).dictionary_encode()
     distinct = encoded.dictionary.to_pylist()
     given = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)
-    ranked = sorted((code for code, value in enumerate(distinct) if not (noise and value == -1)), key=distinct.__getitem__)
+    ranked = sorted(
+        (code for code, value in enumerate(distinct) if not (noise and value == -1)), key=distinct.__getitem__
+    )
     place = np.full(len(distinct) + 1, -1, np.int32)  # the last is that of -1
     place[ranked] = np.arange(len(ranked), dtype=np.int32)
     kept = [distinct[code] for code in ranked]

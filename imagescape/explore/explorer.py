@@ -1,8 +1,8 @@
 """One collection being explored: its order, and what was read or worked out of it, kept as far as memory allows."""
 
 import os
-import threading
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from imagescape.collection.results import can_be_drawn, features_identity, map_names
 from imagescape.collection.store import Collection
-from imagescape.collection.vectors import Places
-from imagescape.errors import InputError
+from imagescape.collection.vectors import numbers_of
+from imagescape.errors import CollectionError, InputError
 from imagescape.explore.columns import Column, column_of, sources_of
 from imagescape.explore.kept import Kept
 from imagescape.explore.order import Order, Orders
@@ -21,11 +21,31 @@ from imagescape.pipeline.annotations import TAGS, Annotations
 KEPT_BYTES = 512 << 20
 TILED_ABOVE = 3_000_000  # rows; a page cannot hold more points at once
 
+_ID = re.compile("[0-9a-f]{16}")
+_TRIES = 3  # to read rows of a table that others change
+
 T = TypeVar("T")
 
 
 class Missing(InputError):
     """No image, map, column, queue of that name."""
+
+
+def number_of(image_id: str) -> np.ndarray:
+    """An id as a number, (1,) int64; Missing where the text cannot be one."""
+    return numbers_checked([image_id])
+
+
+def numbers_checked(image_ids: Sequence[object]) -> np.ndarray:
+    """Ids as numbers, (m,) int64.
+
+    Raises:
+        Missing: one is not of 16 hex digits.
+    """
+    for one in image_ids:
+        if not isinstance(one, str) or not _ID.fullmatch(one):
+            raise Missing(f"an image_id is 16 hex digits, got {str(one)[:40]!r}")
+    return numbers_of(np.array(image_ids, "U16"))
 
 
 class Explorer:
@@ -52,8 +72,6 @@ class Explorer:
         self.orders = Orders(scape)
         self.annotations = Annotations(scape)
         self._kept = Kept(KEPT_BYTES)
-        self._places: Places | None = None
-        self._places_lock = threading.Lock()
 
     def keep(self, key: tuple[Any, ...], make: Callable[[], T], size: Callable[[T], int]) -> T:
         """What `make()` gives, worked out once for a key; `size` says how many bytes it takes."""
@@ -93,7 +111,7 @@ class Explorer:
         return self.scape.written([f"x_{name}", f"y_{name}"])
 
     def coords(self, order: Order, name: str) -> np.ndarray:
-        """Coordinates (n, 2) float32 of a map in an order, NaN for images that are not on it; Missing without the map."""
+        """Coordinates (n, 2) float32 of a map in an order, NaN for images that are not on it; Missing if none is."""
 
         def read() -> np.ndarray:
             table = order.read(self.scape, [f"x_{name}", f"y_{name}"])
@@ -112,11 +130,27 @@ class Explorer:
     # -- images -------------------------------------------------------------------------------------------------------
 
     def take(self, numbers: np.ndarray, columns: list[str]) -> pa.Table:
-        """Rows of images by their numbers, in their order and with image_id; none of those that are not in the table."""
-        with self._places_lock:
-            if self._places is None:
-                self._places = Places(self.scape)
-            return self._places.take(numbers, columns)
+        """Rows of images by their numbers, in their order, with image_id and `position` in the table.
+
+        Images that are not in the table have none.
+        """
+        for _ in range(_TRIES):
+            places = self.orders.now()[0].rows_of(numbers)
+            known = places >= 0
+            try:
+                rows = self.scape.take(places[known], list(dict.fromkeys(["image_id", *columns])))
+            except (OSError, ValueError):  # rows went between the two looks
+                continue
+            if np.array_equal(numbers_of(rows["image_id"]), numbers[known]):
+                return rows.append_column("position", pa.array(places[known]))
+        raise CollectionError(f"'{self.scape.path}' is being changed all the time; try again")
+
+    def row(self, image_id: str, columns: list[str]) -> pa.Table:
+        """The row of an image; Missing where there is none."""
+        found = self.take(number_of(image_id), columns)
+        if not len(found):
+            raise Missing(f"no image has the id {image_id}")
+        return found
 
     def features_written(self, name: str) -> str:
         """A token of features and of which images can be used."""

@@ -26,7 +26,7 @@ class Kept:
         return self._held
 
     def get(self, key: Hashable, make: Callable[[], Any], size: Callable[[Any], int]) -> Any:
-        """The value of `key`, by `make()` where it is not here; `size(value)` is its bytes. What `make` raises is raised."""
+        """The value of `key`, by `make()` where it is not here; `size(value)` is its bytes."""
         with self._lock:
             if key in self._values:
                 self._values.move_to_end(key)

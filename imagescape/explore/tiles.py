@@ -1,8 +1,8 @@
 """A map in parts: a quadtree whose every point is in one tile, a sample at coarse levels and the rest at the finest.
 
-What is drawn of a part of the map at level z is the union of the tiles of levels 0 to z that touch it. Going deeper adds
-points and moves none, and the sample depends on the images' ids alone, which are hashes: rows that are added disturb it
-little.
+What is drawn of a part of the map at level z is the union of the tiles of levels 0 to z that touch it. Going deeper
+adds points and moves none, and the sample depends on the images' ids alone, which are hashes: rows that are added
+disturb it little.
 """
 
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ class Tiles:
     Attributes:
         x0, y0, size: The square that tile 0/0/0 covers.
         depth: Levels; the deepest is depth - 1.
+        capacity: Points of a tile of any level but the deepest, at most.
         index: (t, 4) int64: z, x, y and points of each tile that has any; by level, along the curve of Morton.
         starts: (t + 1,) int64 places in `rows`.
         rows: (points,) uint32 rows of the points, tile by tile.
@@ -32,6 +33,7 @@ class Tiles:
     y0: float
     size: float
     depth: int
+    capacity: int
     index: np.ndarray
     starts: np.ndarray
     rows: np.ndarray
@@ -76,7 +78,7 @@ class Tiles:
             level += 1
         every = np.array(index, np.int64).reshape(-1, 4)
         starts = np.r_[0, np.cumsum(every[:, 3])]
-        return cls(x0, y0, size, max(level, 1), every, starts, np.concatenate(rows) if rows else here)
+        return cls(x0, y0, size, max(level, 1), capacity, every, starts, np.concatenate(rows) if rows else here)
 
     @property
     def nbytes(self) -> int:

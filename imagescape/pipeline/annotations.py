@@ -1,7 +1,7 @@
 """What persons say of images: tags, marks, notes, labels, names of clusters; each act can be taken back exactly.
 
-Tags are in the column `tags` (a list of text, sorted), marks in `mark` ("keep" or "remove"), notes in `note`; a cluster's
-name is where `imagescape name` keeps it. See `journal` for how acts are written down.
+Tags are in the column `tags` (a list of text, sorted), marks in `mark` ("keep" or "remove"), notes in `note`; a
+cluster's name is where `imagescape name` keeps it. See `journal` for how acts are written down.
 """
 
 import threading
@@ -97,7 +97,9 @@ class Annotations:
             value = _text(value, "a class")
         if value is not None and not _fits(value, kind):
             raise InputError(f"column '{column}' holds {kind}, got {value!r}")
-        return self._set(image_ids, column, kind, lambda _: value, lambda images: f"set {column} of {images} to {value!r}")
+        return self._set(
+            image_ids, column, kind, lambda _: value, lambda images: f"set {column} of {images} to {value!r}"
+        )
 
     def rename(self, clustering: str, cluster: int, name: str | None) -> Act | None:
         """Name a cluster; "" says that it has no name, None forgets what was said.
@@ -112,7 +114,11 @@ class Annotations:
                 raise InputError(f"the clustering '{clustering}' has no cluster {cluster}")
             if before[cluster] == name:
                 return None
-            said = f"name cluster {cluster} of {clustering} '{name}'" if name else f"unname cluster {cluster} of {clustering}"
+            said = (
+                f"name cluster {cluster} of {clustering} '{name}'"
+                if name
+                else f"unname cluster {cluster} of {clustering}"
+            )
             details = {"clustering": clustering, "cluster": cluster, "before": before[cluster], "after": name}
             act = self._journal.add(said, 1, details)
             with self._or_failed():
@@ -242,9 +248,7 @@ class Annotations:
                 self._journal.failed()
             raise
 
-    def _turn_name(
-        self, act: Act, details: dict[str, Any], now: str, then: str, record: Callable[[int], None]
-    ) -> None:
+    def _turn_name(self, act: Act, details: dict[str, Any], now: str, then: str, record: Callable[[int], None]) -> None:
         clustering, cluster = details["clustering"], details["cluster"]
         names = person_names(self._scape, clustering) if clustering in clustering_names(self._scape) else {}
         if cluster not in names or names[cluster] not in (details[now], details[then]):
@@ -269,7 +273,7 @@ def _text(text: object, what: str, *, lines: bool = False) -> str:
     text = checked_name(text, what)
     if len(text) > MOST_SIGNS:
         raise InputError(f"{what} has at most {MOST_SIGNS} signs, got {len(text)}")
-    if not lines and not text.replace("\t", " ").splitlines() in ([], [text.replace("\t", " ")]):
+    if not lines and text.replace("\t", " ").splitlines() not in ([], [text.replace("\t", " ")]):
         raise InputError(f"{what} is one line, got {len(text.splitlines())}")
     return text
 

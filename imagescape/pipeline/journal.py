@@ -1,8 +1,8 @@
 """What was done to a collection by hand, one line an act, so that each can be taken back and done again.
 
-`runs/explore/acts.jsonl` is only ever added to. A line is an act with the values before and after, or says that an act was
-taken back (`undoes`), done again (`redoes`) or failed (`fails`). It is written before the table is changed: a process
-killed between the two leaves an act that changed nothing, and taking that back changes nothing either.
+`runs/explore/acts.jsonl` is only ever added to. A line is an act with the values before and after, or says that an act
+was taken back (`undoes`), done again (`redoes`) or failed (`fails`). It is written before the table is changed: a
+process killed between the two leaves an act that changed nothing, and taking that back changes nothing either.
 """
 
 import json
@@ -166,4 +166,3 @@ class Journal:
             self._move(self._before["undoes"], self._undone, self._done)
         elif "redoes" in self._before:
             self._move(self._before["redoes"], self._done, self._undone)
-

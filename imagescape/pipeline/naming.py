@@ -124,7 +124,9 @@ def rename_clusters(scape: Collection, clusters: str, names: Mapping[int, str | 
         InputError: no such clustering or cluster; nothing is changed then.
     """
     rows = _Rows.of(scape, clusters)
-    said = {cluster: None if name is None else checked_name(name, f"cluster {cluster}") for cluster, name in names.items()}
+    said = {
+        cluster: None if name is None else checked_name(name, f"cluster {cluster}") for cluster, name in names.items()
+    }
     if unknown := sorted(said.keys() - set(rows.members.clusters.tolist())):
         raise InputError(f"the clustering '{clusters}' has no cluster {unknown[0]} to call '{said[unknown[0]]}'")
     naming = _known_again(scape, clusters, rows, forget=False)

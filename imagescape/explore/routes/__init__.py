@@ -1,0 +1,1 @@
+"""The addresses of the explorer, by what they are for."""
