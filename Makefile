@@ -11,7 +11,7 @@ setup: $(READY)
 # One rule for the environment: made again when what it is made from changes.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed -c constraints.txt -e '.[pretrained,transformers,faiss,demo,dev]'
+	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed -c constraints.txt -e '.[pretrained,transformers,faiss,demo,explore,dev]'
 	touch $(READY)
 
 demo: $(READY)

@@ -18,6 +18,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
     from imagescape.collection.store import Collection
+    from imagescape.explore.notebook import View
     from imagescape.learn.encoder import Encoder
     from imagescape.learn.multihead import MultiHead
     from imagescape.learn.neighbormap import NeighborMap
@@ -54,6 +55,7 @@ __all__ = [
     "TSimCNE",
     "ingest",
     "open",
+    "view",
 ]
 
 
@@ -72,6 +74,19 @@ def open(path: str) -> "Collection":
     from imagescape.collection.store import Collection
 
     return Collection.open(path)
+
+
+def view(scape: Any, **options: Any) -> "View":
+    """Show a collection in a notebook; what is selected in the page is in `.selection`.
+
+    Args:
+        scape: The collection, or its folder.
+        options: `height_px`, `address`, `names`, `read_only`, `device`; see `explore.notebook.View`.
+    """
+    from imagescape.collection.store import Collection
+    from imagescape.explore.notebook import View
+
+    return View(scape if isinstance(scape, Collection) else Collection.open(scape), **options)
 
 
 def ingest(source: Any, path: str | None = None, **options: Any) -> "Collection":

@@ -22,6 +22,7 @@ LAYERS = [
     ["features", "audit"],
     ["pipeline"],
     ["show"],
+    ["explore"],
     ["demo.job"],
     ["cli"],
     ["__main__"],

@@ -107,24 +107,33 @@ def export(
         bool, typer.Option("--apply/--dry-run", help="Copy, and do not only say what would be copied.")
     ] = False,
     link: Annotated[bool, typer.Option("--link", help="Hard links instead of copies, where that is possible.")] = False,
+    static: Annotated[
+        Path | None,
+        typer.Option("--static", metavar="DIR", help="The explorer's page and its data, for any server of files."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write features as `.npy`, with their images in `.csv` beside it; or which images to keep, as lists or as copies.
+    """Write features as `.npy`, with their images in `.csv` beside it; which images to keep; or a page to look at them.
 
-    The images of the collection stay where they are, unchanged, whatever is exported.
+    The images of the collection stay where they are, unchanged, whatever is exported. The page of --static is that of
+    `imagescape explore`, to read only, with the thumbnails and without the images themselves.
 
     Example: `imagescape export photos.scape --features efficientnet_lite0 -o features.npy`
 
     Example: `imagescape export photos.scape --keep-list keep.txt --remove-list remove.csv --without blurry`
 
     Example: `imagescape export photos.scape --to clean/ --apply`
+
+    Example: `imagescape export photos.scape --static site/`
     """
     from imagescape.collection.store import Collection
     from imagescape.pipeline.exporting import export_features
 
     collection, lists = Collection.open(scape), (keep_list, remove_list)
-    if output is None and to is None and not any(lists):
-        raise InputError("nothing to export: say -o FILE.npy, --keep-list FILE, --remove-list FILE or --to DIR")
+    if output is None and to is None and static is None and not any(lists):
+        raise InputError(
+            "nothing to export: say -o FILE.npy, --keep-list FILE, --remove-list FILE, --to DIR or --static DIR"
+        )
     if output is None and features is not None:
         raise InputError("--features are exported to -o FILE.npy")
     if to is None and (apply or link):
@@ -136,6 +145,11 @@ def export(
     if to is not None or any(lists):
         result = _export_choice(collection, lists, without, to, apply=apply, link=link)
         written += result.pop("written")
+    if static is not None:
+        from imagescape.explore.site import export_site
+
+        result["site"] = {"folder": str(static), "files": export_site(collection, static)}
+        result.setdefault("said", []).append(f"{static}: to look, python -m http.server --directory {static}")
     said = [*map(str, written), *result.pop("said", ())]
     print_result({"files": [str(path) for path in written], **result}, as_json, "\n".join(said))
 

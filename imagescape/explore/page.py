@@ -21,12 +21,13 @@ MEDIA_TYPES = {
 _MODE = '<meta name="imagescape" content="server"'
 
 
-def page_files(folder: Path = BUILT) -> dict[str, Path]:
-    """The files of the page by their address, such as "index.html", "assets/index.js".
+def page_files(folder: Path | None = None) -> dict[str, Path]:
+    """The files of the page by their address, such as "index.html", "assets/index.js"; None for where they are built.
 
     Raises:
         InputError: the page was not built; the message says how to build it.
     """
+    folder = folder or BUILT
     if not (folder / "index.html").is_file():
         raise InputError(
             "the page of the explorer is not built: install Node.js (20 or newer, with npm) and run `make setup` in a "

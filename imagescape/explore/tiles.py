@@ -104,6 +104,18 @@ class Tiles:
         return np.bincount(cells[:, 1] * bins + cells[:, 0], minlength=bins * bins).astype(np.uint32)
 
 
+def along_curve(coords: np.ndarray) -> np.ndarray:
+    """Rows of the points of (n, 2) coordinates, NaN for none, along a curve on which neighbours are mostly near."""
+    here = np.flatnonzero(np.isfinite(coords[:, 0]))
+    points = coords[here].astype(np.float64)
+    if not len(here):
+        return here
+    low = points.min(axis=0)
+    size = max(float((points.max(axis=0) - low).max()), 1e-30)
+    cells = np.clip((points - low) * ((1 << DEEPEST) / size), 0, (1 << DEEPEST) - 1).astype(np.uint32)
+    return here[np.argsort(_interleaved(cells[:, 0], cells[:, 1]), kind="stable")]
+
+
 def _interleaved(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """(n,) uint32 codes of Morton: the bits of x and y (16 at most) by turns."""
 
