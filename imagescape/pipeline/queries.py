@@ -27,8 +27,14 @@ def image_problem(scape: Collection, features: str) -> str:
     identity = features_identity(scape, features)
     if not identity:
         return f"nothing tells what made features '{features}'"
-    if identity.get("weights_sha256") and not (scape.path / "models" / features / "config.json").is_file():
-        return f"the model of '{features}' is not in {scape.path / 'models'}"
+    if not identity.get("weights_sha256"):
+        return ""
+    try:
+        config = read_config(scape.path / "models" / features)
+    except CheckpointError as error:
+        return str(error)
+    if config.get("architecture", {}).get("backbone") == "custom":
+        return f"features '{features}' are of a module that no folder can bring back"
     return ""
 
 
