@@ -10,7 +10,8 @@ from imagescape.cli.options import Device, Scape
 def explore(
     scape: Scape,
     port: Annotated[
-        int | None, typer.Option("--port", min=1, max=65535, help="Where to listen. [default: the first free from 8170]")
+        int | None,
+        typer.Option("--port", min=1, max=65535, help="Where to listen. [default: the first free from 8170]"),
     ] = None,
     host: Annotated[
         str,

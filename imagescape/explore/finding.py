@@ -1,5 +1,6 @@
 """Looking for images: by a condition, a name, a text, a picture, and by what lies beside one."""
 
+import re
 import threading
 from typing import Any
 
@@ -11,6 +12,7 @@ from PIL import Image
 from imagescape.collection.results import feature_names
 from imagescape.collection.vectors import numbers_of
 from imagescape.errors import InputError
+from imagescape.explore.conditions import MOST_SIGNS, check_condition
 from imagescape.explore.explorer import Explorer, Missing, number_of
 from imagescape.explore.order import Order
 from imagescape.explore.pictures import name_of
@@ -21,7 +23,6 @@ from imagescape.pipeline.similarity import Searcher
 from imagescape.search.index import Found
 
 MOST_HITS = 1000
-MOST_SIGNS = 2000  # of a condition or a text
 _PROMPTS = ("{}", "a photo of a {}.", "a picture of {}.")  # whose mean tells more than the text alone
 _SEARCHERS = 2  # held at a time: each holds all vectors of its features
 
@@ -56,9 +57,14 @@ class Finder:
 
     def where(self, order: Order, condition: str) -> np.ndarray:
         """Rows (m,) uint32 of the images that meet an SQL condition; InputError where it makes no sense."""
-        if not condition.strip() or len(condition) > MOST_SIGNS:
-            raise InputError(f"a condition has 1 to {MOST_SIGNS} signs, such as label = 'cat'; got {len(condition)}")
-        found = self._explorer.scape.read(["image_id"], where=condition)
+        check_condition(condition)
+        try:
+            found = self._explorer.scape.read(["image_id"], where=condition)
+        except InputError:
+            raise
+        except (OSError, ValueError, RuntimeError) as error:  # found out while it was worked out, as 1 / 0 is
+            reason = re.sub(r",? /\S+\.rs:\d+:\d+", "", str(error)).partition("\n")[0]
+            raise InputError(f"the condition cannot be worked out: {reason[:300]}") from error
         return _known(order.rows_of(numbers_of(found["image_id"])))
 
     def named(self, order: Order, text: str, limit: int) -> np.ndarray:

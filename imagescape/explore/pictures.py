@@ -131,15 +131,14 @@ def _unchanged_file(about: dict[str, Any]) -> tuple[int, Iterator[bytes]] | None
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # never waits for a pipe's writer
     except (OSError, ValueError):
         return None  # what is wrong will be told by the slower way
-    file = os.fdopen(descriptor, "rb")
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode) or (status.st_size, status.st_mtime_ns) != (
         about["bytes"],
         about["modified_ns"],
     ):
-        file.close()
+        os.close(descriptor)
         return None
-    return status.st_size, _chunks(file, status.st_size)
+    return status.st_size, _chunks(os.fdopen(descriptor, "rb"), status.st_size)
 
 
 def _chunks(file: IO[bytes], length_bytes: int) -> Iterator[bytes]:

@@ -111,7 +111,9 @@ def page(tmp_path):
 
 @pytest.fixture
 def client(explorer, page):
-    return Page(TestClient(make_app(explorer, page=page), base_url="http://localhost:8170", raise_server_exceptions=False))
+    return Page(
+        TestClient(make_app(explorer, page=page), base_url="http://localhost:8170", raise_server_exceptions=False)
+    )
 
 
 @pytest.fixture
