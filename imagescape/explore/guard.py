@@ -9,6 +9,7 @@
 import hashlib
 import hmac
 import ipaddress
+import re
 import socket
 from collections.abc import Sequence
 from http.cookies import CookieError, SimpleCookie
@@ -29,6 +30,7 @@ _POLICY = (
 )
 # Where a notebook may show the page.
 _NOTEBOOKS = "'self' http://localhost:* http://127.0.0.1:* https://localhost:* https://127.0.0.1:* vscode-webview:"
+_NETLOC = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?")
 _READS = frozenset({"GET", "HEAD"})
 
 
@@ -156,7 +158,5 @@ class Guard:
 
 def _name(netloc: str) -> str:
     """The host of `host:port`, in lower case; "" where it is none."""
-    try:
-        return (urlsplit(f"//{netloc}").hostname or "") if "@" not in netloc else ""
-    except ValueError:
-        return ""
+    found = _NETLOC.fullmatch(netloc.lower())
+    return found[1].strip("[]") if found else ""
