@@ -1,7 +1,9 @@
 """Every encoder by one name: trained here, brought by a package, or from a hub, a file, a folder or a Python module."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -52,7 +54,7 @@ def open_encoder(
     """
     kind, _, rest = name.partition(":")
     if models is not None and name and (models / name / "config.json").is_file():
-        return Encoder.load(models / name, device=device, precision=precision)
+        return _saved_encoder(models / name, device, precision)
     if kind == "torch" and rest:
         return torch_file_encoder(rest, device=device, precision=precision)
     if kind == "simclr" and rest:
@@ -104,6 +106,22 @@ def encoder_from_module(
     architecture = Architecture(backbone="custom", options={"out_features": features.shape[1]})
     network = architecture.build(module)
     return Encoder(network, architecture, preprocessing, name=name, version=version, device=device, precision=precision)
+
+
+def pixels_side(config: Mapping[str, Any]) -> int | None:
+    """The side of the squares whose pixels a saved encoder gives, by its `config.json`; None for any other."""
+    is_module = config.get("architecture", {}).get("backbone") == "custom"
+    pixels = re.fullmatch(r"pixels(\d+)", str(config.get("name", "")))
+    return int(pixels[1]) if is_module and pixels else None
+
+
+def _saved_encoder(folder: Path, device: str, precision: Precision) -> Encoder:
+    """The encoder in a folder; one of pixels has no weights to load, and is what its name says."""
+    config = read_config(folder)
+    side = pixels_side(config)
+    if side is not None:
+        return _pixels_encoder(str(config["name"]), side, device)
+    return Encoder.load(folder, device=device, precision=precision)
 
 
 def _pixels_encoder(name: str, side: int, device: str) -> Encoder:

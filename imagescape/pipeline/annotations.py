@@ -200,8 +200,9 @@ class Annotations:
             if not changes:
                 return None
             count = sum(len(one["ids"]) for one in changes)
-            if act is None:  # not written twice where a foreign writer came between
-                act = self._journal.add(said(_images(count)), count, {"column": column, "changes": changes})
+            if act is not None:  # a foreign writer came between, and what was there before is another thing now
+                self._journal.failed()
+            act = self._journal.add(said(_images(count)), count, {"column": column, "changes": changes})
             return {column: after}
 
         with self._alone("annotating"):

@@ -14,6 +14,7 @@ from PIL import Image
 from imagescape.collection.results import can_be_drawn, features_identity, map_names
 from imagescape.collection.store import Collection
 from imagescape.errors import CheckpointError, InputError
+from imagescape.features.encoders import pixels_side
 from imagescape.features.extract import ImageEncoder, open_image_encoder, same_encoder
 from imagescape.features.text import MODELS, TextEncoder, open_text_encoder
 from imagescape.images.decode import square
@@ -33,7 +34,7 @@ def image_problem(scape: Collection, features: str) -> str:
         config = read_config(scape.path / "models" / features)
     except CheckpointError as error:
         return str(error)
-    if config.get("architecture", {}).get("backbone") == "custom":
+    if config.get("architecture", {}).get("backbone") == "custom" and pixels_side(config) is None:
         return f"features '{features}' are of a module that no folder can bring back"
     return ""
 

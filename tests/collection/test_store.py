@@ -331,6 +331,76 @@ def test_an_update_of_lists_and_vectors(collection):
     assert values(collection, "tags")[2:4] == [[], ["a", "b"]]
 
 
+class TestRevise:
+    TYPES = {"tags": pa.list_(pa.string()), "bytes": pa.int64()}  # noqa: RUF012
+
+    def test_values_are_made_of_those_that_are_there(self, collection):
+        seen = []
+
+        def change(found: pa.Table) -> dict:
+            seen.append(found.to_pylist())
+            return {"tags": [[str(one)] for one in found["bytes"].to_pylist()]}
+
+        collection.revise(ids(4, 0), self.TYPES, change)
+        assert seen == [[{"image_id": one, "tags": None, "bytes": int(one)} for one in ids(4, 0)]]
+        assert values(collection, "tags") == [["0"], None, None, None, ["4"], None]
+        assert collection.schema.field("tags").type == self.TYPES["tags"]
+        collection.revise(
+            ids(0), {"tags": self.TYPES["tags"]}, lambda found: {"tags": [[*found["tags"][0].as_py(), "x"]]}
+        )
+        assert values(collection, "tags")[0] == ["0", "x"]
+        assert numbers(collection) == [0, 1, 2, 3, 4, 5]
+
+    def test_none_leaves_all_as_it_is(self, collection):
+        version = collection.version
+        collection.revise(ids(1), self.TYPES, lambda found: None)
+        assert (collection.version, "tags" in collection.columns) == (version, False)
+
+    def test_nobody_comes_between(self, collection):
+        """Counting up by many, where reading and writing apart would lose some."""
+
+        def count() -> None:
+            for _ in range(5):
+                own = Collection.open(collection.path)
+                own.revise(ids(2), {"bytes": pa.int64()}, lambda found: {"bytes": [found["bytes"][0].as_py() + 1]})
+
+        threads = [threading.Thread(target=count) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert numbers(collection)[2] == 22
+
+    def test_what_does_not_fit_is_told(self, collection):
+        with pytest.raises(InputError, match="are not in the collection, as '0000000000000009'"):
+            collection.revise(ids(1, 9), self.TYPES, lambda found: pytest.fail("not to be called"))
+        with pytest.raises(InputError, match=r"column 'status' of .* holds string and no int64"):
+            collection.revise(ids(1), {"status": pa.int64()}, lambda found: pytest.fail("not to be called"))
+        with pytest.raises(InputError, match="one value for each"):
+            collection.revise(ids(1), {"bytes": pa.int64()}, lambda found: {"bytes": [1, 2]})
+        assert numbers(collection) == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_token_of_what_was_written_changes_with_it_and_with_nothing_else(collection):
+    collection.add_columns(ids(0, 1, 2, 3, 4, 5), {"a": [1] * 6, "b": [["x"]] * 6})
+
+    def tokens() -> tuple[str, str, str]:
+        return collection.written(["a"]), collection.written(["b"]), collection.written(["a", "b"])
+
+    first = tokens()
+    assert tokens() == first
+    collection.update(ids(3), {"b": [["y"]]})
+    second = tokens()
+    assert second[0] == first[0]
+    assert second[1] != first[1]
+    assert second[2] != first[2]
+    collection.delete(ids(5))
+    assert all(one != other for one, other in zip(tokens(), second, strict=True))
+    third = tokens()
+    collection.append(rows(9))
+    assert all(one != other for one, other in zip(tokens(), third, strict=True))
+
+
 def test_an_update_of_what_is_not_there_is_told(collection):
     with pytest.raises(InputError, match="1 of the 2 images are not in the collection, as '0000000000000063'"):
         collection.update(ids(1, 99), {"status": ["x", "x"]})
@@ -411,7 +481,7 @@ def test_two_processes_writing_at_once_lose_nothing(tmp_path):
 
 def test_a_writer_that_ignores_the_lock_is_coped_with(collection, monkeypatch):
     """Lance's own tools commit without asking."""
-    real, calls = store._in_table_order, []
+    real, calls = store.in_table_order, []
 
     def slow(*arguments):
         if not calls:
@@ -420,7 +490,7 @@ def test_a_writer_that_ignores_the_lock_is_coped_with(collection, monkeypatch):
             foreign.add_columns({"foreign": "bytes + 1"})
         return real(*arguments)
 
-    monkeypatch.setattr(store, "_in_table_order", slow)
+    monkeypatch.setattr(store, "in_table_order", slow)
     collection.add_columns(ids(3), {"x": [1]})
     assert values(collection, "x")[3] == 1
     assert values(collection, "foreign")[3] == 4

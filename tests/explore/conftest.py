@@ -155,7 +155,8 @@ class Page:
         assert answer.status_code == status, answer.text
         error = answer.json()["error"]
         assert error["code"] == code
-        assert error["message"] and "Traceback" not in error["message"]
+        assert error["message"]
+        assert "Traceback" not in error["message"]
         return error["message"]
 
 

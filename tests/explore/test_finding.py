@@ -6,8 +6,10 @@ import pytest
 from numpy.testing import assert_allclose
 
 from imagescape.collection.results import features, map_coords
+from imagescape.pipeline.embedding import embed
 from imagescape.pipeline.similarity import neighbors
 from tests.explore.conftest import NASTY, encoded, network, picture
+from tests.features import small_clip
 
 IMAGE = {"Content-Type": "image/png"}
 
@@ -158,6 +160,24 @@ class TestPictures:
     def test_texts_need_a_text_side(self, client, refused):
         message = refused(client.get("/api/find/text", order=client.order, q="cat", features="net"), 409, "cannot")
         assert "text side" in message
+
+
+class TestTexts:
+    def test_images_that_fit_a_text(self, client, scape, tmp_path, refused):
+        """By a small CLIP: the same order as of vectors made by its own means."""
+        transformers = pytest.importorskip("transformers", reason="the extra 'transformers' is not installed")
+        model, tokenizer, processor = small_clip.small_clip(transformers)
+        folder = small_clip.save(tmp_path / "clip", model, tokenizer, processor)
+        embed(scape, f"hf:{folder}", "clip", device="cpu")
+        assert client.json("/api/about")["features"][-1]["by_text"]
+        texts = ["lynx", "a photo of a lynx.", "a picture of lynx."]
+        query = np.mean([small_clip.text_features(model, tokenizer, text) for text in texts], axis=0)
+        expected, distances = nearest(features(scape, "clip").astype(float), query, -1)
+        told = client.json("/api/find/text", order=client.order, q=" lynx ", features="clip", k=5)
+        assert_allclose([hit["distance"] for hit in told["hits"]], distances[expected[:5]], atol=3e-3)
+        assert told["hits"][0]["row"] in expected[:2]
+        assert (told["features"], told["metric"]) == ("clip", "cosine")
+        refused(client.get("/api/find/text", order=client.order, q=" ", features="clip"), 400, "input")
 
 
 class TestPlacing:

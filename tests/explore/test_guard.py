@@ -62,7 +62,7 @@ class TestHost:
 
 
 class TestOrigin:
-    ACT = {"kind": "tag", "tag": "x"}
+    ACT = {"kind": "tag", "tag": "x"}  # noqa: RUF012
 
     def test_the_page_itself(self, serve, ids):
         headers = {"Origin": "http://localhost:8170", "Sec-Fetch-Site": "same-origin"}

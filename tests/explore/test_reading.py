@@ -1,8 +1,10 @@
 """What a page reads is what the table and the sources hold, image by image."""
 
 import io
+import itertools
 import json
 import struct
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -12,9 +14,9 @@ from PIL import Image
 
 from imagescape.collection.results import map_coords
 from imagescape.collection.vectors import numbers_of
-from imagescape.explore.labels import ROOM_X, ROOM_Y, labels_of
 from imagescape.explore.columns import Column
 from imagescape.explore.kept import Kept
+from imagescape.explore.labels import ROOM_X, ROOM_Y, labels_of
 from tests.explore.conftest import CELL, NASTY, encoded, picture
 
 
@@ -24,7 +26,7 @@ def unpacked(content):
     lengths = struct.unpack_from(f"<{count}I", content, 4)
     ends = 4 + 4 * count + np.cumsum([0, *lengths])
     assert len(content) == ends[-1]
-    return [content[start:end] for start, end in zip(ends[:-1], ends[1:], strict=True)]
+    return [content[start:end] for start, end in itertools.pairwise(ends)]
 
 
 class TestOrder:
@@ -39,7 +41,8 @@ class TestOrder:
         about = client.json("/api/about")
         assert (about["name"], about["rows"], about["usable"]) == ("c", 24, 23)
         assert about["version"] == scape.version
-        assert not about["read_only"] and not about["tiled"]
+        assert not about["read_only"]
+        assert not about["tiled"]
         assert [(one["name"], one["count"], one["features"], one["places"]) for one in about["maps"]] == [
             ("M", 23, "net", True)
         ]
@@ -51,8 +54,10 @@ class TestOrder:
         assert not {"thumbnail", "image", "image_id", "x_M", "features_net", "sha256"} & set(kinds)
         assert about["clusterings"] == [{"name": "C", "column": "cluster_C", "named": False}]
         by_name = {one["name"]: one for one in about["features"]}
-        assert by_name["net"]["by_image"] and by_name["dhash64"]["by_image"]
-        assert not by_name["net"]["by_text"] and "text side" in by_name["net"]["by_text_not"]
+        assert by_name["net"]["by_image"]
+        assert by_name["dhash64"]["by_image"]
+        assert not by_name["net"]["by_text"]
+        assert "text side" in by_name["net"]["by_text_not"]
         x0, y0, x1, y1 = about["maps"][0]["bounds"]
         coords = map_coords(scape, "M")
         assert [x0, y0] == pytest.approx(np.nanmin(coords, axis=0).tolist())
@@ -176,7 +181,7 @@ class TestPictures:
             elif source["uri"].startswith("array#") or source["uri"].startswith("file://"):
                 continue
             else:
-                expected = open(source["uri"], "rb").read()
+                expected = Path(source["uri"]).read_bytes()
             answer = client.get(f"/api/image/{image_id}", original=1)
             assert (answer.status_code, answer.content) == (200, expected)
             assert answer.headers["content-type"] == "application/octet-stream"

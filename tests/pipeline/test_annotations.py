@@ -4,10 +4,13 @@ import json
 import threading
 import time
 
+import lance
 import numpy as np
 import pyarrow as pa
 import pytest
+from lance.commit import CommitConflictError
 
+from imagescape.collection import store
 from imagescape.collection.clusterings import cluster_labels
 from imagescape.collection.store import Collection
 from imagescape.errors import CheckpointError, CollectionError, InputError
@@ -133,7 +136,7 @@ class TestActs:
 
     def test_a_column_of_another_kind_is_not_overwritten(self, scape, notes):
         scape.add_columns(IDS, {"tags": ["mine"] * COUNT})
-        with pytest.raises(InputError, match="column 'tags' .* holds string"):
+        with pytest.raises(InputError, match=r"column 'tags' .* holds string"):
             notes.tag(IDS[:1], "cat")
         assert values(scape, "tags") == ["mine"] * COUNT
 
@@ -308,9 +311,10 @@ class TestFailures:
         def end(*arguments):
             raise SystemExit
 
-        with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        with monkeypatch.context() as patch:
             patch.setattr("imagescape.collection.store.rewrite_rows", end)
-            notes.tag(IDS[:4], "cat")
+            with pytest.raises(SystemExit):
+                notes.tag(IDS[:4], "cat")
         again = Annotations(scape)
         assert again.last().text == "tag 4 images 'cat'"
         assert again.undo().number == 2
@@ -336,6 +340,25 @@ class TestFailures:
 
 
 class TestTogether:
+    def test_a_writer_that_ignores_the_lock_between_the_look_and_the_change(self, scape, notes, monkeypatch):
+        """What was there before the act is what undo gives back, also where it changed in the last moment."""
+        real, calls = store.rewrite_rows, []
+
+        def interrupted(dataset, table):
+            calls.append(1)
+            if len(calls) == 1:
+                lance.dataset(str(scape.path / "data.lance")).update({"label": "'ash'"}, where=f"image_id = '{IDS[0]}'")
+                raise CommitConflictError("another writer")
+            return real(dataset, table)
+
+        monkeypatch.setattr(store, "rewrite_rows", interrupted)
+        act = notes.set_class(IDS[:2], "label", "lynx")
+        assert len(calls) == 2
+        assert (notes.last(), len(notes.latest())) == (act, 1)
+        notes.undo()
+        table = scape.read(["image_id", "label"]).to_pylist()
+        assert {row["image_id"]: row["label"] for row in table}[IDS[0]] == "ash"
+
     def test_many_threads_and_two_holders(self, scape):
         """Every act is in the table and in the journal, whoever did it, and all can be taken back."""
         holders = [Annotations(scape), Annotations(Collection.open(scape.path))]

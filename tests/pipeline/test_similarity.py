@@ -4,6 +4,7 @@ import logging
 import shutil
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from test_embedding import encoder, picture, write
@@ -53,6 +54,18 @@ def oracle(scape, query, name="colours", leave_out=()):
     distances = 1 - values @ (query / np.linalg.norm(query))
     order = [row for row in np.argsort(distances, kind="stable") if found.ids[row] not in leave_out]
     return found.ids[order], distances[order]
+
+
+def test_numbers_of_ids_however_they_are_held(unchanged):
+    texts = np.array(["0000000000000010", "fffffffffffffffe", "00ff00ff00ff00ff"])
+    by_hand = [16, -2, 0x00FF00FF00FF00FF]
+    assert numbers_of(texts).tolist() == by_hand
+    chunks = pa.chunked_array([pa.array(texts[:1]), pa.array([], pa.string()), pa.array(["0" * 16, *texts[1:]])[1:]])
+    assert numbers_of(chunks).tolist() == by_hand
+    assert numbers_of(chunks.slice(1, 1)).tolist() == [-2]
+    assert numbers_of(pa.chunked_array([], pa.string())).tolist() == []
+    column = unchanged.read(["image_id"])["image_id"]
+    assert_array_equal(numbers_of(column), numbers_of(column.to_numpy()))
 
 
 class TestSearch:
