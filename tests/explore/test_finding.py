@@ -52,7 +52,7 @@ class TestConditions:
 class TestNames:
     def test_parts_of_names_whatever_the_case(self, client, ids):
         names = client.json("/api/names", ids=",".join(ids))["names"]
-        for text in ("00", ".PNG", "ONERROR", "parquet 1", "array#", "<img", "%", "_", "("):
+        for text in ("00", ".PNG", "ONERROR", "parquet 1", "array#", "<img", "%", "_", "(", "row", "t 2"):
             found = client.rows("/api/find/name", q=text)["row"].to_pylist()
             assert found == [row for row, name in enumerate(names) if text.lower() in name.lower()]
         assert client.rows("/api/find/name", q="onerror")["row"].to_pylist() == [names.index(NASTY)]
