@@ -3,8 +3,8 @@
 python benchmarks/explore.py [--rows 1000000] [--keep FOLDER]
 
 The collection is made up: points in clusters, a thumbnail of WebP each (some thousands of different ones), columns of
-classes, clusters and amounts. The server runs in a process of its own, as `imagescape explore` starts it. Times are of a
-client on this machine: to the first byte, and to the last.
+classes, clusters and amounts. The server runs in a process of its own, as `imagescape explore` starts it. Times are of
+a client on this machine: to the first byte, and to the last.
 """
 
 import argparse
@@ -118,7 +118,9 @@ def measure(url: str, process: int, rng: np.random.Generator) -> None:
     for name in ("label", "cluster_C", "quality"):
         report(f"column {name}", fetch(url + f"api/column/{name}?{order}"))
     report("labels of the clusters", fetch(url + f"api/labels/M/cluster_C?{order}"))
-    print(f"server: {memory_mb(process, 'VmRSS'):.0f} MB after the first draw, {memory_mb(process, 'VmHWM'):.0f} MB at most")
+    print(
+    print(f"server: {memory_mb(process, 'VmRSS'):.0f} MB after the first draw")
+    )
     batches = []
     for _ in range(20):
         some = ",".join(f"{one:016x}" for one in rng.choice(numbers, 200).tolist())

@@ -146,9 +146,10 @@ def export(
         result = _export_choice(collection, lists, without, to, apply=apply, link=link)
         written += result.pop("written")
     if static is not None:
-        from imagescape.explore.site import export_site
+        from imagescape.explore.explorer import Explorer
+        from imagescape.explore.site import write_site
 
-        result["site"] = {"folder": str(static), "files": export_site(collection, static)}
+        result["site"] = {"folder": str(static), "files": write_site(Explorer(collection, read_only=True), static)}
         result.setdefault("said", []).append(f"{static}: to look, python -m http.server --directory {static}")
     said = [*map(str, written), *result.pop("said", ())]
     print_result({"files": [str(path) for path in written], **result}, as_json, "\n".join(said))

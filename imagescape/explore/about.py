@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from imagescape import __version__
-from imagescape.collection.clusterings import clustering_names, names_column
+from imagescape.collection.clusterings import clustering_names, part_column
 from imagescape.collection.results import describe_features
 from imagescape.collection.vectors import numbers_of
 from imagescape.explore.columns import plain, role_of, shown_columns, tag_counts
@@ -42,7 +42,7 @@ def about(explorer: Explorer) -> dict[str, Any]:
         for name in shown_columns(scape)
     ]
     clusterings = [
-        {"name": name, "column": f"cluster_{name}", "named": names_column(name) in scape.columns}
+        {"name": name, "column": part_column(name), "named": part_column(name, "name") in scape.columns}
         for name in clustering_names(scape)
     ]
     return {

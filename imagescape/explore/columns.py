@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from imagescape.collection.clusterings import clustering_names, names_column
+from imagescape.collection.clusterings import clustering_names, made_clusterings, part_column
 from imagescape.collection.columns import FIXED
-from imagescape.collection.results import cluster_names, map_names, stage_names
+from imagescape.collection.results import map_names, stage_names
 from imagescape.collection.store import Collection
 from imagescape.errors import InputError
 from imagescape.explore.order import Order
@@ -76,11 +76,11 @@ def role_of(scape: Collection, name: str) -> str:
     if name in FIXED.names:
         return "source"
     clusterings = clustering_names(scape)
-    if name.removeprefix("cluster_") in clusterings and name.startswith("cluster_"):
+    if name in map(part_column, clusterings):
         return "cluster"
-    if name in map(names_column, clusterings):
+    if name in {part_column(one, "name") for one in clusterings}:
         return "cluster_name"
-    if name in {f"cluster_{one}_probability" for one in cluster_names(scape)}:
+    if name in {part_column(one, "probability") for one in made_clusterings(scape)}:
         return "probability"
     return "audit" if _AUDIT.fullmatch(name) else ""
 
@@ -93,9 +93,9 @@ def sources_of(scape: Collection, name: str) -> list[str]:
     """
     if name not in shown_columns(scape):
         raise InputError(f"no column to show is called '{name}'; there are: {', '.join(shown_columns(scape))}")
-    is_cluster = role_of(scape, name) == "cluster"
-    names = names_column(name.removeprefix("cluster_"))
-    return [name, names] if is_cluster and names in scape.columns else [name]
+    of_clusters = {part_column(one): part_column(one, "name") for one in clustering_names(scape)}
+    names = of_clusters.get(name)
+    return [name] if names is None or names not in scape.columns else [name, names]
 
 
 def column_of(scape: Collection, order: Order, name: str) -> Column:

@@ -30,7 +30,7 @@ def page_files(folder: Path | None = None) -> dict[str, Path]:
     folder = folder or BUILT
     if not (folder / "index.html").is_file():
         raise InputError(
-            "the page of the explorer is not built: install Node.js (20 or newer, with npm) and run `make setup` in a "
+            "the page of the explorer is not built: install Node.js 20.19 or newer with npm and run `make setup` in a "
             "checkout of imagescape, or install a wheel, which has it"
         )
     files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix in MEDIA_TYPES)

@@ -141,11 +141,12 @@ def test_the_command(scape, page, tmp_path, run, fails, monkeypatch):
     monkeypatch.setattr("imagescape.explore.page.BUILT", page["index.html"].parent)
     code, out, _ = run("export", scape.path, "--static", tmp_path / "site")
     assert code == 0
-    assert f"{tmp_path / 'site'}: " in out
+    assert f"http.server --directory {tmp_path / 'site'}" in out
     assert (tmp_path / "site" / "data" / "about.json").is_file()
-    assert "say what to export" in fails("export", scape.path)
-    assert "say what to export" in fails("export", scape.path, "--static", tmp_path / "x", "-o", tmp_path / "x.npy")
-    assert "--features goes with -o" in fails("export", scape.path, "--static", tmp_path / "x", "--features", "net")
+    assert "--static DIR" in fails("export", scape.path)
+    code, out, _ = run("export", scape.path, "--static", tmp_path / "both", "-o", tmp_path / "x.npy", "--json")
+    assert (code, json.loads(out)["site"]["files"]) == (0, sum(one.is_file() for one in (tmp_path / "both").rglob("*")))
+    assert (tmp_path / "x.npy").is_file()
 
 
 def test_a_collection_without_maps(made, tmp_path, page):
