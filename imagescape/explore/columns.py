@@ -1,7 +1,6 @@
 """Columns of the table as the page shows them: classes, amounts, texts or lists, one value a row of an order."""
 
 import json
-import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,6 +15,8 @@ from imagescape.collection.results import map_names, stage_names
 from imagescape.collection.store import Collection
 from imagescape.errors import InputError
 from imagescape.explore.order import Order
+from imagescape.pipeline.annotations import MARK, NOTE, TAGS
+from imagescape.pipeline.audit_results import audit_columns
 from imagescape.report.columns import MAX_INTEGER_CLASSES, category_colors
 
 Kind = Literal["classes", "amounts", "texts", "lists"]
@@ -25,8 +26,6 @@ _FEW_CLASSES = 40  # that are classes however few rows there are
 
 _HIDDEN = frozenset({"image_id", "sha256", "thumbnail", "image", "modified_ns"})
 _VECTORS = ("features_", "neighbors_", "distances_", "coords_")
-ANNOTATIONS = ("tags", "mark", "note")
-_AUDIT = re.compile(r"duplicate_group|leak|label_suggested|label_doubt_score|is_\w+_issue|\w+_score")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +70,7 @@ def shown_columns(scape: Collection) -> list[str]:
 
 def role_of(scape: Collection, name: str) -> str:
     """What a column is: "cluster", "cluster_name", "probability", "tags", "mark", "note", "audit", "source" or ""."""
-    if name in ANNOTATIONS:
+    if name in (TAGS, MARK, NOTE):
         return name
     if name in FIXED.names:
         return "source"
@@ -82,7 +81,7 @@ def role_of(scape: Collection, name: str) -> str:
         return "cluster_name"
     if name in {part_column(one, "probability") for one in made_clusterings(scape)}:
         return "probability"
-    return "audit" if _AUDIT.fullmatch(name) else ""
+    return "audit" if name in audit_columns(scape) else ""
 
 
 def sources_of(scape: Collection, name: str) -> list[str]:

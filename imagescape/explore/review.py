@@ -29,8 +29,9 @@ from imagescape.pipeline.annotations import MARK
 
 QueueKind = Literal["groups", "images", "labels"]
 
-GROUP, LEAK, DOUBT = "duplicate_group", "leak", "label_doubt"
+GROUP, LEAK, DOUBT, SUGGESTED = "duplicate_group", "leak", "label_doubt", "label_suggested"
 
+_LABELS = ("label_name", "label")
 _ISSUE = re.compile(r"is_(\w+)_issue")
 _TEXTS = {
     "duplicates": "Groups of images that are copies of each other, or nearly so.",
@@ -178,11 +179,15 @@ def _flagged(table: pa.Table, name: str) -> tuple[np.ndarray, np.ndarray, str]:
 
 
 def _label_column(explorer: Explorer, asked: str | None) -> str | None:
-    name = asked or "label"
-    here = name in shown_columns(explorer.scape) and is_class_column(explorer.scape, name)
-    if asked and not here:
+    """The column of the labels that are doubted: the one asked for, or as an audit chooses it."""
+    scape = explorer.scape
+    here = [one for one in shown_columns(scape) if is_class_column(scape, one)]
+    if asked and asked not in here:
         raise Missing(f"no column of classes is called '{asked}'")
-    return name if here else None
+    if asked or SUGGESTED not in scape.columns:
+        return asked
+    kind = scape.schema.field(SUGGESTED).type
+    return next((one for one in _LABELS if one in here and scape.schema.field(one).type.equals(kind)), None)
 
 
 def _images(
@@ -190,7 +195,7 @@ def _images(
 ) -> list[dict[str, Any]]:
     """What is to be known of images to decide on them."""
     rows = found.members[places]
-    extra = [MARK, GROUP, LEAK, "duplicate_of", "audit_keep", f"{found.name}_reason", "label_suggested", label]
+    extra = [MARK, GROUP, LEAK, "duplicate_of", "audit_keep", f"{found.name}_reason", SUGGESTED, label]
     columns = [*_ABOUT, *(one for one in extra if one is not None and one in explorer.scape.columns)]
     table = explorer.take(np.unique(order.numbers[rows]), columns)
     by_id = {one["image_id"]: one for one in table.to_pylist()}
@@ -209,7 +214,7 @@ def _images(
             "group": about.get(GROUP) if found.name == "duplicates" else None,
         }
         if found.kind == "labels":
-            image |= {"label": plain(about.get(label or "")), "suggested_label": plain(about.get("label_suggested"))}
+            image |= {"label": plain(about.get(label or "")), "suggested_label": plain(about.get(SUGGESTED))}
         images.append(image)
     return images
 

@@ -4,6 +4,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from imagescape.collection.ingest import ingest
+from imagescape.pipeline.audit_results import write_columns
+from imagescape.pipeline.auditing import AuditSettings, audit
+from imagescape.pipeline.embedding import embed
+from tests.explore.conftest import encoded, network
+
 
 @pytest.fixture
 def audited(scape, ids):
@@ -106,9 +112,32 @@ def test_a_label_is_corrected_by_an_act(client, audited, scape, ids):
 
 def test_columns_of_an_audit_without_flags(client, scape, ids):
     scape.add_columns(ids[:2], {"label_doubt_score": [0.5, 0.2]})
+    assert client.json("/api/queues")["queues"][0]["kind"] == "labels"
     answer = client.json("/api/queues/label_doubt", order=client.order)
     assert rows_of(answer) == [[1], [0]]
     assert answer["items"][0]["images"][0]["suggested_label"] is None
+
+
+def test_what_a_real_audit_finds(client, scape, ids, tmp_path):
+    """A copy of an image and a wrong label, found by `imagescape audit`, come in their queues."""
+    (tmp_path / "copy.png").write_bytes(encoded(4))
+    ingest([tmp_path / "copy.png"], scape.path)
+    embed(scape, network(), "net", device="cpu")
+    copy = scape.read(["image_id"], where=f"uri = '{tmp_path / 'copy.png'}'")["image_id"][0].as_py()
+    write_columns(scape, audit(scape, AuditSettings(features="net", label="label", neighbors=5, device="cpu")))
+    client.order = client.json("/api/about")["order"]
+    queues = {one["name"]: one for one in client.json("/api/queues")["queues"]}
+    assert {"duplicates", "dark", "blurry", "outlier", "label_doubt"} <= set(queues)
+    groups = client.json("/api/queues/duplicates", order=client.order)["items"]
+    pair = next(item["images"] for item in groups if copy in {one["id"] for one in item["images"]})
+    assert {one["id"] for one in pair} >= {ids[4], copy}
+    assert sorted(one["suggested"] for one in pair)[0] == "keep"
+    for name, told in queues.items():
+        answer = client.json(f"/api/queues/{name}", order=client.order, count=200)
+        assert answer["count"] == told["count"] == len(answer["items"])
+    roles = {one["name"]: one["role"] for one in client.json("/api/about")["columns"]}
+    assert roles["duplicate_group"] == roles["is_dark_issue"] == roles["outlier_score"] == "audit"
+    assert roles["label"] == ""
 
 
 def test_images_that_are_gone(client, audited, scape, ids):
