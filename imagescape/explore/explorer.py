@@ -117,7 +117,7 @@ class Explorer:
             table = order.read(self.scape, [f"x_{name}", f"y_{name}"])
             coords = np.column_stack([table[axis].to_numpy().astype(np.float32) for axis in (f"x_{name}", f"y_{name}")])
             coords[~np.isfinite(coords).all(axis=1)] = np.nan
-            return coords
+            return np.asfortranarray(coords)  # so that x and y are sent from where they are, to however many
 
         key = ("map", name, order.token, self.map_written(name))
         return self.keep(key, read, lambda coords: coords.nbytes)

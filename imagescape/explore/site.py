@@ -97,7 +97,7 @@ class _Site:
         self._arrow("ids.arrow", pa.table({"id": self._order.numbers.view(np.uint64)}))
         for place, one in enumerate(told["maps"]):
             coords = self._explorer.coords(self._order, one["name"])
-            self._arrow(f"maps/{place}.arrow", pa.table({"x": coords[:, 0].copy(), "y": coords[:, 1].copy()}))
+            self._arrow(f"maps/{place}.arrow", pa.table({"x": coords[:, 0], "y": coords[:, 1]}))
             one["places"], one["places_not"] = False, "this page is of files"
         for place, one in enumerate(told["columns"]):
             self._arrow(f"columns/{place}.arrow", self._explorer.column(self._order, one["name"]).table())

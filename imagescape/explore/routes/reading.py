@@ -51,7 +51,7 @@ def _map(call: Call) -> Response:
     order, name = call.order(), call.path("name")
     coords = call.explorer.coords(order, name)
     tag = f"{order.token}-{call.explorer.map_written(name)}"
-    return call.unless_known(tag, lambda: arrow(pa.table({"x": coords[:, 0].copy(), "y": coords[:, 1].copy()})))
+    return call.unless_known(tag, lambda: arrow(pa.table({"x": coords[:, 0], "y": coords[:, 1]})))
 
 
 def _column(call: Call) -> Response:
