@@ -95,26 +95,38 @@ def attachment(
     return StreamingResponse(chunks, media_type=media_type, headers=headers)
 
 
+def claimed_bytes(request: Request, limit_bytes: int) -> int | None:
+    """How long the body of a request says it is; None where it does not say.
+
+    Raises:
+        Refused: longer than `limit_bytes`; nothing was read.
+    """
+    claimed = request.headers.get("content-length")
+    if claimed is not None and (not claimed.isdecimal() or int(claimed) > limit_bytes):
+        raise _too_large(limit_bytes)
+    return None if claimed is None else int(claimed)
+
+
 async def body_of(request: Request, limit_bytes: int) -> bytes:
-    """The body of a request; refused by the length it claims, before anything is read, and while it comes.
+    """The body of a request, counted while it comes, whatever it claimed to be.
 
     Raises:
         Refused: it is larger than `limit_bytes`, or came too slowly.
     """
-    too_large = Refused(413, "too_large", f"at most {limit_bytes:,} bytes are taken")
-    claimed = request.headers.get("content-length", "0")
-    if not claimed.isdecimal() or int(claimed) > limit_bytes:
-        raise too_large
     parts, held = [], 0
     try:
         with anyio.fail_after(_BODY_SECONDS):
             async for part in request.stream():
                 held += len(part)
                 if held > limit_bytes:
-                    raise too_large
+                    raise _too_large(limit_bytes)
                 parts.append(part)
     except TimeoutError as error:
         raise Refused(408, "too_slow", f"an upload must come within {_BODY_SECONDS:.0f} seconds") from error
     except ClientDisconnect as error:
         raise Refused(400, "input", "the upload broke off") from error
     return b"".join(parts)
+
+
+def _too_large(limit_bytes: int) -> Refused:
+    return Refused(413, "too_large", f"at most {limit_bytes:,} bytes are taken")

@@ -50,6 +50,6 @@ def check_condition(condition: str) -> None:
         if kind == "space":
             continue
         is_call = token[0] == "(" and kind_before in ("word", "quoted")
-        if is_call and (kind_before == "quoted" or before.lower() not in _BEFORE_BRACKETS.union(FUNCTIONS)):
+        if is_call and before.lower() not in _BEFORE_BRACKETS.union(FUNCTIONS):  # a quoted name is in neither
             raise InputError(f"a condition cannot call {before}; it can: {', '.join(FUNCTIONS)}")
         before, kind_before = token[0], kind

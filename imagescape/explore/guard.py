@@ -13,7 +13,7 @@ import re
 import socket
 from collections.abc import Sequence
 from http.cookies import CookieError, SimpleCookie
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, Response
@@ -117,12 +117,10 @@ class Guard:
         origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
         is_page = scope["method"] in _READS and not scope["path"].startswith("/api/")
         if origin is not None:
-            there, here = urlsplit(origin), headers["host"].lower()
+            there, here = origin.partition("://")[2].lower(), headers["host"].lower()
             # Behind a proxy that speaks TLS the scheme differs, and the port may.
-            same = there.netloc.lower() == here or (
-                _name(there.netloc) in self._names - LOCAL_NAMES and not self._is_local
-            )
-            if not same and not (is_page and site == "same-origin"):
+            is_ours = _name(there) in self._names - LOCAL_NAMES and not self._is_local
+            if there != here and not is_ours and not (is_page and site == "same-origin"):
                 raise Refused(403, "origin", "another site's page may not ask this server for anything")
         if site not in ("same-origin", "none") and not is_page:
             raise Refused(403, "origin", "another site's page may not ask this server for anything")

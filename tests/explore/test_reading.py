@@ -5,6 +5,7 @@ import itertools
 import json
 import struct
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
@@ -96,6 +97,12 @@ class TestColumns:
         clusters = scape.read(["cluster_C"])["cluster_C"].to_pylist()
         assert table["code"].to_pylist() == [-1 if one is None else one for one in clusters]  # noise and null alike
 
+    def test_a_cluster_is_called_as_most_of_its_images_are(self, client, scape, ids):
+        names = ["few", "many", "many", None, " ", "many \n more"]
+        scape.add_columns(ids[:6], {"cluster_D": pa.array([4] * 6, pa.int64()), "cluster_D_name": pa.array(names)})
+        told = client.json("/api/summary/cluster_D", order=client.order)
+        assert (told["values"], told["names"], told["counts"]) == ([4], ["many"], [6])
+
     def test_amounts_texts_lists(self, client, scape, ids):
         weights = client.rows("/api/column/weight")["value"].to_numpy()
         assert_array_equal(weights, scape.read(["weight"])["weight"].to_numpy())
@@ -134,6 +141,17 @@ class TestColumns:
         assert values["wide"] == str(2**60 + 1)  # no number of JavaScript
         assert values["hole"] is None
         assert values["when"].startswith("2023-11-14T22:13:20")
+
+    def test_odd_names_of_columns(self, client, scape, ids):
+        names = ["a/b", "c d", "é", "50%", "#1", "?x=1", "<b>"]
+        scape.add_columns(ids, {name: [f"in {name}", None] * 12 for name in names})
+        for name in names:
+            told = client.json(f"/api/summary/{quote(name, safe='')}", order=client.order)
+            assert told["values"] == [f"in {name}"]
+            assert client.rows(f"/api/column/{quote(name, safe='')}")["code"].to_pylist() == [0, -1] * 12
+        assert (
+            client.json(f"/api/labels/M/{quote('a/b', safe='')}", order=client.order)["labels"][0]["name"] == "in a/b"
+        )
 
     def test_many_texts_are_texts(self, scape, client, ids):
         rows = 200
@@ -262,11 +280,28 @@ class TestPictures:
 
 class TestLabels:
     def test_medians_by_hand(self):
-        column = Column("classes", np.array([0, 0, 0, 1, -1, 1]), {"values": ["a", "b"], "names": ["a", "b"]})
-        coords = np.array([[0, 0], [1, 1], [9, 9], [5, 0], [3, 3], [np.nan, np.nan]], np.float32)
+        column = Column("classes", np.array([0, 0, 0, 0, 0, 1, -1, 1]), {"values": ["a", "b"], "names": ["a", "b"]})
+        coords = np.array([[0, 0], [1, 1], [2, 2], [3, 3], [99, 99], [5, 0], [3, 3], [np.nan, np.nan]], np.float32)
         first, second = labels_of(column, coords)
-        assert (first.name, first.x, first.y, first.count, first.level) == ("a", 1, 1, 3, 0)
+        assert (first.name, first.x, first.y, first.count, first.level) == ("a", 2, 2, 5, 0)
         assert (second.name, second.x, second.y, second.count) == ("b", 5, 0, 1)
+
+    @pytest.mark.parametrize(
+        ("place", "level"),
+        [
+            ((100, 0), 0.0),  # beside: clear in x, whatever y
+            ((0, 100), 0.0),  # above
+            ((6.25, 0), 1.0),  # half the room in x, none in y: twice as large
+            ((6.25, 1), 1.0),  # in y it would take twice that
+            ((1, 2), 1.0),  # and here y is clear first
+            ((0, 0), 16.0),  # one on the other: never, as far as a map is enlarged
+        ],
+    )
+    def test_how_far_to_enlarge_by_hand(self, place, level):
+        """Of a map of 100 by 100 a name takes 12.5 by 4."""
+        column = Column("classes", np.array([0, 0, 1, -1, -1]), {"values": ["a", "b"], "names": ["a", "b"]})
+        coords = np.array([[0, 0], [0, 0], place, [0, 0], [100, 100]], np.float32)
+        assert [one.level for one in labels_of(column, coords)] == [0.0, level]
 
     def test_those_that_are_seen_together_have_room(self):
         rng = np.random.default_rng(0)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import anyio
@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from imagescape.errors import InputError
 from imagescape.explore.about import MOST_IDS
-from imagescape.explore.answers import Refused, body_of, problem
+from imagescape.explore.answers import Refused, body_of, claimed_bytes, problem
 from imagescape.explore.explorer import Explorer, numbers_checked
 from imagescape.explore.order import Order
 
@@ -77,6 +77,10 @@ class Call:
 
     def json(self) -> dict[str, Any]:
         """The body as a JSON object; InputError where it is none."""
+        return self._json
+
+    @cached_property
+    def _json(self) -> dict[str, Any]:
         try:
             content = json.loads(self.body)
         except (ValueError, RecursionError) as error:
@@ -96,7 +100,8 @@ class Call:
 
     def numbers(self, most: int = MOST_IDS) -> np.ndarray:
         """The ids as numbers, (m,) int64."""
-        return numbers_checked(self.ids(most)) if self.ids(most) else np.empty(0, np.int64)
+        ids = self.ids(most)
+        return numbers_checked(ids) if ids else np.empty(0, np.int64)
 
     def unless_known(self, tag: str, make: Callable[[], Response]) -> Response:
         """An answer that a browser may have already, which it then says by `If-None-Match`."""
@@ -132,8 +137,9 @@ def _endpoint(handler: Handler, *, heavy: bool, limit_bytes: int = 0, is_json: b
             if not limit_bytes:
                 return await _answered(handler, request, explorer, b"", turns.heavy if heavy else None)
             _check_kind(request, is_json)
-            if int(request.headers.get("content-length") or limit_bytes) <= _SMALL_BYTES:
-                body = await body_of(request, min(limit_bytes, _SMALL_BYTES))
+            claimed = claimed_bytes(request, limit_bytes)
+            if claimed is not None and claimed <= _SMALL_BYTES:
+                body = await body_of(request, claimed)
                 return await _answered(handler, request, explorer, body, turns.heavy if heavy else None)
             return await _in_turn(handler, request, explorer, limit_bytes, turns, heavy)
         except Exception as error:
@@ -146,9 +152,6 @@ async def _in_turn(
     handler: Handler, request: Request, explorer: Explorer, limit_bytes: int, turns: Turns, heavy: bool
 ) -> Response:
     """With a body that is held only while it is this request's turn."""
-    claimed = request.headers.get("content-length", "0")
-    if not claimed.isdecimal() or int(claimed) > limit_bytes:
-        raise Refused(413, "too_large", f"at most {limit_bytes:,} bytes are taken")
     try:
         with anyio.fail_after(_WAIT_SECONDS):
             await turns.bodies.acquire_on_behalf_of(request)
