@@ -13,12 +13,13 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import types
 
-from imagescape.collection.clusterings import clustering_names
+from imagescape.collection.clusterings import clustering_columns, clustering_names
 from imagescape.collection.columns import RESERVED, as_ids
 from imagescape.collection.locking import exclusive
 from imagescape.collection.results import columns_of, feature_names, is_class_column, map_names
 from imagescape.collection.store import Collection
 from imagescape.errors import ImagescapeError, InputError
+from imagescape.pipeline.audit_results import audit_columns
 from imagescape.pipeline.journal import Act, Journal
 from imagescape.pipeline.names_record import checked_name
 from imagescape.pipeline.naming import person_names, rename_clusters
@@ -264,7 +265,8 @@ class Annotations:
         if column not in scape.columns or not is_class_column(scape, column):
             raise InputError(f"no column of classes is called '{column}'; classes are text, whole numbers or booleans")
         made = {one for name in (*map_names(scape), *feature_names(scape)) for one in columns_of(scape, name)}
-        if column in RESERVED | set(TYPES) | made or column.startswith("cluster_"):
+        made.update(audit_columns(scape), *(clustering_columns(scape, name) for name in clustering_names(scape)))
+        if column in RESERVED | set(TYPES) | made:
             raise InputError(f"'{column}' is a column that imagescape made; only your own ones can be set")
 
 

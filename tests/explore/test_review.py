@@ -138,6 +138,8 @@ def test_what_a_real_audit_finds(client, scape, ids, tmp_path):
     roles = {one["name"]: one["role"] for one in client.json("/api/about")["columns"]}
     assert roles["duplicate_group"] == roles["is_dark_issue"] == roles["outlier_score"] == "audit"
     assert roles["label"] == ""
+    told = client.post("/api/acts", {"kind": "set", "ids": ids[:1], "column": "label_suggested", "value": "red"})
+    assert "imagescape made" in client.refused(told, 400, "input")
 
 
 def test_images_that_are_gone(client, audited, scape, ids):
