@@ -1,0 +1,246 @@
+/** The page, put together. */
+
+import type { Client } from './client/client'
+import { ServerClient } from './client/server'
+import { StaticClient } from './client/static'
+import { button, byId, counted, element, fill } from './dom'
+import { Explorer } from './explorer'
+import { Keyboard } from './keyboard'
+import { ask, showKeys } from './parts/dialogs'
+import { watchDrops } from './parts/drop_zone'
+import { Find } from './parts/find'
+import { HoverCard } from './parts/hover_card'
+import { complain, notify } from './parts/notices'
+import { Panel } from './parts/panel'
+import { Review } from './parts/review'
+import { selectionBar } from './parts/selection_bar'
+import { Side } from './parts/side'
+import { suggestionsFor } from './parts/suggestions'
+import { cycleImages, toolbox } from './parts/toolbox'
+import { toggleTheme, watchTheme } from './theme'
+
+const LOOK_EVERY_MS = 15_000
+
+async function open(): Promise<void> {
+  const stage = byId('stage')
+  const wait = stage.appendChild(element('div', { class: 'wait', text: 'Loading the map …', attributes: { role: 'status' } }))
+  watchTheme(() => explorer?.paint())
+  let explorer: Explorer | undefined
+  const kind = document.querySelector<HTMLMetaElement>('meta[name=imagescape]')?.content
+  const client: Client = kind === 'static' ? await StaticClient.open() : await ServerClient.open()
+  document.title = `${client.about.name} – imagescape`
+  byId('title').textContent = client.about.name
+  byId('count').textContent = counted(client.about.rows, 'image')
+  if (!client.about.maps.some((map) => map.count)) {
+    wait.textContent = 'This collection has no map of two dimensions yet. Make one: imagescape map NAME.scape'
+    return
+  }
+  explorer = new Explorer(client)
+  assemble(explorer, stage)
+  const asked = new URLSearchParams(location.hash.slice(1))
+  await explorer.start({ map: asked.get('map') ?? undefined, colorBy: asked.get('color') ?? undefined })
+  wait.remove()
+  keepAddress(explorer)
+  explorer.map.node.focus({ preventScroll: true })
+  document.body.dataset.ready = 'true'
+  performance.mark('imagescape-ready')
+}
+
+function assemble(explorer: Explorer, stage: HTMLElement): void {
+  const { client, state } = explorer
+  const keyboard = new Keyboard()
+  const panel = new Panel(explorer)
+  const card = new HoverCard()
+  const rename = (column: string, code: number) => void renameCluster(explorer, column, code).catch(complain)
+  explorer.onRename = (code) => explorer.writable && rename(state.values.clustering, code)
+  explorer.onHover = (row, at) => {
+    explorer.map.node.classList.toggle('over', row >= 0)
+    if (row < 0) return card.show(undefined, at)
+    const name = explorer.names.peek(row)
+    const lines = explorer.linesOf(row)
+    card.show({ row, picture: explorer.thumbnails.url(row), title: name ?? '…', lines }, at)
+    if (name === undefined) void explorer.names.of(row).then((known) => card.rename(row, known))
+  }
+  stage.append(explorer.map.node, toolbox(explorer), selectionBar(explorer), card.node)
+  new Side(byId('side'), explorer, { rename })
+  const find = new Find({
+    node: byId('find'),
+    placeholder: client.about.features.some((one) => one.by_text) ? 'Find by words, names, conditions' : 'Find by name, class, condition',
+    suggest: (text) => suggestionsFor(explorer, text),
+    onImage: client.about.features.some((one) => one.by_image)
+      ? (image, name) => void explorer.findImage(image, name).catch(complain)
+      : undefined,
+  })
+  const review = assembleViews(explorer, keyboard)
+  explorer.onRepaint(() => void panel.refresh())
+  assembleTools(explorer, keyboard)
+  assembleKeys(explorer, keyboard, panel, find)
+  assembleDrops(explorer)
+  if (client.server) watchTable(explorer)
+  state.on(['view'], () => {
+    if (state.values.view === 'review') void review?.refresh().catch(complain)
+    else explorer.map.node.focus({ preventScroll: true })
+  })
+}
+
+/** The map and the review, and the tabs between them. */
+function assembleViews(explorer: Explorer, keyboard: Keyboard): Review | undefined {
+  const { client, state } = explorer
+  if (!client.server) return undefined
+  const review = new Review({
+    node: byId('review'),
+    server: client.server,
+    keyboard,
+    isShown: () => state.values.view === 'review',
+    writable: explorer.writable,
+    imageUrl: (row) => client.imageUrl(row),
+    act: (decision) => explorer.act(decision, false),
+    onShow: (row) => {
+      state.set({ view: 'map' })
+      explorer.open(row)
+      explorer.map.goTo(explorer.map.points.place(row))
+    },
+  })
+  const tabs = (['map', 'review'] as const).map((view) =>
+    element('button', {
+      text: view === 'map' ? 'Map' : 'Review',
+      attributes: { type: 'button', role: 'tab', 'data-view': view, 'aria-controls': view === 'map' ? 'stage' : 'review' },
+      on: { click: () => state.set({ view }) },
+    }),
+  )
+  byId('views').append(...tabs)
+  const show = () => {
+    const { view } = state.values
+    for (const tab of tabs) tab.setAttribute('aria-selected', String(tab.dataset.view === view))
+    byId('stage').hidden = view !== 'map'
+    byId('side').hidden = view !== 'map'
+    byId('review').hidden = view !== 'review'
+    byId('panel').hidden = view !== 'map' || state.values.panel === 'none'
+  }
+  state.on(['view'], show)
+  show()
+  return review
+}
+
+function assembleTools(explorer: Explorer, keyboard: Keyboard): void {
+  const undo = button('Undo', () => void explorer.undo().catch(complain), { icon: 'undo', key: 'Ctrl+Z' })
+  const write = () => {
+    undo.disabled = !explorer.undoText
+    undo.title = explorer.undoText ? `Undo: ${explorer.undoText} (Ctrl+Z)` : 'Nothing to undo'
+  }
+  explorer.onRepaint(write)
+  fill(
+    byId('tools'),
+    explorer.writable ? undo : null,
+    button('Side', () => byId('side').toggleAttribute('hidden'), { icon: 'legend', key: '\\' }),
+    button('Light or dark', toggleTheme, { icon: 'moon', key: 'd' }),
+    button('Keys', () => showKeys(keyboard), { icon: 'help', key: '?' }),
+  )
+  write()
+}
+
+function assembleKeys(explorer: Explorer, keyboard: Keyboard, panel: Panel, find: Find): void {
+  const { state } = explorer
+  const onMap = () => state.values.view === 'map'
+  const writing = () => onMap() && explorer.writable && Boolean(panel.rows?.length)
+  const run = (work: () => Promise<void>) => () => void work().catch(complain)
+  const tag = () => run(() => panel.tag(panel.rows ?? []))()
+  const group = 'Map'
+  keyboard.add(
+    { key: '/', does: 'Find', group: 'Everywhere', act: () => find.focus() },
+    { key: '?', does: 'These keys', group: 'Everywhere', act: () => showKeys(keyboard) },
+    { key: 'Escape', shown: 'Esc', does: 'Close, or clear the selection', group: 'Everywhere', act: () => escape(explorer, panel) },
+    { key: 'd', does: 'Light or dark', group: 'Everywhere', act: toggleTheme },
+    { key: 'g', does: 'Map or review', group: 'Everywhere', when: () => Boolean(explorer.client.server), act: () => state.set({ view: onMap() ? 'review' : 'map' }) },
+    { key: 'Ctrl+z', shown: 'Ctrl Z', does: 'Undo', group: 'Everywhere', when: () => explorer.writable, act: run(() => explorer.undo()) },
+    { key: 'Ctrl+Z', shown: 'Ctrl Shift Z', does: 'Do again', group: 'Everywhere', when: () => explorer.writable, act: run(() => explorer.redo()) },
+    { key: 'v', does: 'Move the map', group, when: onMap, act: () => state.set({ tool: 'move' }) },
+    { key: 'l', does: 'Lasso', group, when: onMap, act: () => state.set({ tool: 'lasso' }) },
+    { key: 'r', does: 'Rectangle', group, when: onMap, act: () => state.set({ tool: 'rectangle' }) },
+    { key: 'i', does: 'Images or points', group, when: onMap, act: () => cycleImages(explorer) },
+    { key: 'n', does: 'Next image', group, when: onMap, act: () => panel.step(1) },
+    { key: 'p', does: 'Previous image', group, when: onMap, act: () => panel.step(-1) },
+    { key: 'm', does: 'Show the image on the map', group, when: onMap, act: () => explorer.map.goTo(explorer.map.points.place(state.values.focus)) },
+    { key: 'w', does: 'Panel wide or narrow', group, when: onMap, act: () => panel.widen() },
+    { key: '\\', does: 'Side open or shut', group, when: onMap, act: () => byId('side').toggleAttribute('hidden') },
+    { key: 't', does: 'Tag', group, when: writing, act: tag },
+    { key: 'k', does: 'Mark to keep', group, when: writing, act: run(() => panel.mark(panel.rows ?? [], 'keep')) },
+    { key: 'x', does: 'Mark to remove', group, when: writing, act: run(() => panel.mark(panel.rows ?? [], 'remove')) },
+    { key: 'u', does: 'Take the mark away', group, when: writing, act: run(() => panel.mark(panel.rows ?? [], null)) },
+  )
+  for (const [shown, does] of [
+    ['← → ↑ ↓', 'Move'],
+    ['+ −', 'Nearer, farther'],
+    ['0', 'All of the map'],
+    ['Enter', 'Open the image in the middle'],
+    ['Shift drag', 'Lasso'],
+  ])
+    keyboard.add({ key: `shown ${shown}`, shown, does, group: 'On the map', act: () => {} })
+}
+
+function escape(explorer: Explorer, panel: Panel): void {
+  const { state } = explorer
+  if (state.values.view === 'review') state.set({ view: 'map' })
+  else if (state.values.panel === 'image' || state.values.panel === 'found') panel.close()
+  else if (state.values.selection) state.set({ selection: null, panel: 'none' })
+  else if (state.values.tool !== 'move') state.set({ tool: 'move' })
+  else explorer.map.clearGuests()
+}
+
+function assembleDrops(explorer: Explorer): void {
+  const { client } = explorer
+  watchDrops(() => {
+    const map = client.about.maps.find((one) => one.name === explorer.state.values.map)
+    const canFind = client.server && client.about.features.some((one) => one.by_image)
+    return [
+      ...(canFind
+        ? [{ title: 'Find images like it', hint: 'compared by the collection’s own encoder', icon: 'search' as const, act: (files: File[]) => void explorer.findImage(files[0], files[0].name).catch(complain) }]
+        : []),
+      ...(client.server && map?.places
+        ? [{ title: 'Show where it belongs', hint: 'one or more, put on the map and not stored', icon: 'pin' as const, act: (files: File[]) => void explorer.place(files).catch(complain) }]
+        : []),
+    ]
+  })
+}
+
+async function renameCluster(explorer: Explorer, columnName: string, code: number): Promise<void> {
+  const of = explorer.client.about.clusterings.find((one) => one.column === columnName)
+  const column = explorer.column(columnName)
+  if (!of || column?.kind !== 'classes') return
+  const value = column.values[code]
+  const name = await ask(`Name of cluster ${String(value)}`, {
+    value: column.names[code],
+    hint: 'Names stand beside the numbers of clusters and follow their images. Leave it empty for no name.',
+  })
+  if (name !== null) await explorer.act({ kind: 'rename', clustering: of.name, cluster: Number(value), name: name.trim() })
+}
+
+/** Notice when another program writes to the table. */
+function watchTable(explorer: Explorer): void {
+  const { server, about } = explorer.client
+  let told = false
+  window.setInterval(() => {
+    if (document.hidden || told || !server) return
+    void server
+      .state()
+      .then(({ version, order }) => {
+        if (version <= explorer.version && order === about.order) return
+        told = true
+        notify('The collection was changed by another program.', { label: 'Load anew', act: () => location.reload() })
+      })
+      .catch(() => {}) // a server that is away is told of when something is wanted from it
+  }, LOOK_EVERY_MS)
+}
+
+/** Keep what is shown in the address, so that it can be kept and sent. */
+function keepAddress(explorer: Explorer): void {
+  explorer.state.on(['map', 'colorBy'], () => {
+    const { map, colorBy } = explorer.state.values
+    history.replaceState(null, '', `#${new URLSearchParams({ map, color: colorBy })}`)
+  })
+}
+
+open().catch((error: unknown) => {
+  document.querySelector('.wait')?.remove()
+  complain(error)
+})
