@@ -81,13 +81,9 @@ export class Explorer {
     const clustering = clusterings[clusterings.length - 1]?.column ?? ''
     const preferred = [asked.colorBy, ...FIRST_COLORS, clustering].find((name) => drawable.some((one) => one.name === name))
     const colorBy = preferred ?? drawable.find((one) => one.kind === 'classes' && !one.role)?.name ?? ''
-    const { values } = this.state
-    Object.assign(values, { map: map.name, colorBy, clustering })
-    const points = await this.source.points(map.name, this.columnsNeeded())
+    const points = await this.source.points(map.name, [colorBy, clustering].filter(Boolean))
     this.map.show(points)
-    await this.repaint()
-    await this.relabel()
-    this.state.set({ map: map.name })
+    this.state.set({ map: map.name, colorBy, clustering })
   }
 
   // -- what is shown --------------------------------------------------------------------------------------------------
@@ -217,6 +213,7 @@ export class Explorer {
 
   open(row: number): void {
     this.state.set({ focus: row, panel: 'image', neighbors: [] })
+    this.map.reveal(this.map.points.place(row))
   }
 
   /** All that the panel shows of an image. */

@@ -41,7 +41,6 @@ async function open(): Promise<void> {
   await explorer.start({ map: asked.get('map') ?? undefined, colorBy: asked.get('color') ?? undefined })
   wait.remove()
   keepAddress(explorer)
-  explorer.map.node.focus({ preventScroll: true })
   document.body.dataset.ready = 'true'
   performance.mark('imagescape-ready')
 }
@@ -71,10 +70,10 @@ function assemble(explorer: Explorer, stage: HTMLElement): void {
       ? (image, name) => void explorer.findImage(image, name).catch(complain)
       : undefined,
   })
+  assembleKeys(explorer, keyboard, panel, find)
   const review = assembleViews(explorer, keyboard)
   explorer.onRepaint(() => void panel.refresh())
   assembleTools(explorer, keyboard)
-  assembleKeys(explorer, keyboard, panel, find)
   assembleDrops(explorer)
   if (client.server) watchTable(explorer)
   state.on(['view'], () => {
@@ -168,6 +167,9 @@ function assembleKeys(explorer: Explorer, keyboard: Keyboard, panel: Panel, find
     { key: 'x', does: 'Mark to remove', group, when: writing, act: run(() => panel.mark(panel.rows ?? [], 'remove')) },
     { key: 'u', does: 'Take the mark away', group, when: writing, act: run(() => panel.mark(panel.rows ?? [], null)) },
   )
+  // Arrows and the like move the map also where nothing has the focus.
+  for (const key of ['ArrowLeft', 'ArrowRight', 'ArrowUp', 'ArrowDown', '+', '=', '-', '0'])
+    keyboard.add({ key, does: '', group: '', when: onMap, act: () => explorer.map.press(key) })
   for (const [shown, does] of [
     ['← → ↑ ↓', 'Move'],
     ['+ −', 'Nearer, farther'],

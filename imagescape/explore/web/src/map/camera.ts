@@ -39,7 +39,13 @@ export class Camera {
     this.settledListeners.push(listener)
   }
 
+  /** The page has other room for the map: what is at its upper left corner stays there. */
   resize(size: Size): void {
+    if (this.size.width > 1) {
+      const { x, y, scale } = this.view
+      const [dx, dy] = [(size.width - this.size.width) / 2 / scale, (size.height - this.size.height) / 2 / scale]
+      this.view = { x: x + dx, y: y - dy, scale }
+    }
     this.size = size
     this.changed()
   }
@@ -153,12 +159,12 @@ export function zoomed(view: View, size: Size, factor: number, about: Point): Vi
 }
 
 /** The view that shows a box whole, with a margin in pixels around it. */
-export function fitted(box: Box, size: Size, margin = 40): View {
+export function fitted(box: Box, size: Size, margin = 52): View {
   const width = Math.max(box.right - box.left, Number.MIN_VALUE)
   const height = Math.max(box.top - box.bottom, Number.MIN_VALUE)
   const scale = Math.min(
-    Math.max(40, size.width - 2 * margin) / width,
-    Math.max(40, size.height - 2 * margin) / height,
+    Math.max(60, size.width - 2 * margin) / width,
+    Math.max(60, size.height - 2 * margin) / height,
   )
   return { x: (box.left + box.right) / 2, y: (box.bottom + box.top) / 2, scale }
 }

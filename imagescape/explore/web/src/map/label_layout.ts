@@ -28,7 +28,7 @@ export function placeLabels(
   measure: (name: string) => LabelSize,
   { most = 80, gap = 6 } = {},
 ): Named[] {
-  const level = Math.log2(scale / whole) + 0.5
+  const level = Math.max(0.25, Math.log2(scale / whole) + 0.5)
   const shown: Named[] = []
   const boxes: { left: number; right: number; bottom: number; top: number }[] = []
   const bySize = [...named].sort((a, b) => b.size - a.size || a.id - b.id)

@@ -173,6 +173,18 @@ export class MapView {
     this.camera.fly({ x, y, scale })
   }
 
+  /** Bring a place into view, if it is not, without coming nearer. */
+  reveal(place: number): void {
+    const [x, y] = [this.points.x[place], this.points.y[place]]
+    if (x !== x || place < 0) return
+    // After the panel has taken its room.
+    requestAnimationFrame(() => {
+      const at = this.camera.toPage(x, y)
+      const { width, height } = this.camera.size
+      if (at.x < 30 || at.y < 30 || at.x > width - 30 || at.y > height - 30) this.camera.fly({ ...this.camera.view, x, y })
+    })
+  }
+
   /** Show these places whole. */
   goToAll(places: ArrayLike<number>): void {
     const box = { left: Infinity, right: -Infinity, bottom: Infinity, top: -Infinity }
@@ -204,6 +216,7 @@ export class MapView {
     if (!width || !height) return
     const first = this.camera.size.width <= 1
     this.camera.resize({ width, height })
+    this.paintFrame(performance.now()) // at once: a canvas that is stretched until the next frame flickers
     if (first) this.camera.enter(this.points.index.extent)
   }
 
@@ -370,9 +383,9 @@ export class MapView {
     } else this.fit()
   }
 
-  private key(event: KeyboardEvent): void {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target !== this.node) return
-    const step = event.shiftKey ? 200 : 60
+  /** Move by a key; whether it is one that moves. `far`: by larger steps. */
+  press(key: string, far = false): boolean {
+    const step = far ? 200 : 60
     const moves: Record<string, () => void> = {
       ArrowLeft: () => this.camera.pan(step, 0),
       ArrowRight: () => this.camera.pan(-step, 0),
@@ -383,13 +396,22 @@ export class MapView {
       '-': () => this.camera.zoom(1 / 1.4),
       '0': () => this.fit(),
     }
-    const middle = { x: this.camera.size.width / 2, y: this.camera.size.height / 2 }
-    if (event.key in moves) {
-      moves[event.key]()
-      this.setByKeys(true)
-      this.targets.onPoint(this.placeNear(middle), middle)
-    } else if (event.key === 'Enter' && this.byKeys) this.targets.onOpen(this.placeNear(middle), false)
-    else return
+    if (!(key in moves)) return false
+    moves[key]()
+    this.node.focus({ preventScroll: true })
+    this.setByKeys(true)
+    this.targets.onPoint(this.placeNear(this.middle), this.middle)
+    return true
+  }
+
+  private get middle(): Point {
+    return { x: this.camera.size.width / 2, y: this.camera.size.height / 2 }
+  }
+
+  private key(event: KeyboardEvent): void {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target !== this.node) return
+    if (event.key === 'Enter' && this.byKeys) this.targets.onOpen(this.placeNear(this.middle), false)
+    else if (!this.press(event.key, event.shiftKey)) return
     event.preventDefault()
     event.stopPropagation()
   }
@@ -402,6 +424,7 @@ export class MapView {
   private setByKeys(byKeys: boolean): void {
     if (this.byKeys === byKeys) return
     this.byKeys = byKeys
+    this.node.classList.toggle('by-keys', byKeys)
     this.draw()
   }
 

@@ -47,7 +47,7 @@ export function ask(
 export function showKeys(keyboard: Keyboard): void {
   const dialog = element('dialog', { attributes: { 'aria-label': 'Keys' }, on: { close: () => dialog.remove() } })
   dialog.append(element('h2', { text: 'Keys' }))
-  for (const group of new Set(keyboard.keys.map((key) => key.group))) {
+  for (const group of new Set(keyboard.keys.map((key) => key.group).filter(Boolean))) {
     const lines = new Map<string, string[]>()
     for (const { does, key, shown, group: other } of keyboard.keys)
       if (other === group) lines.set(does, [...(lines.get(does) ?? []), shown ?? key])

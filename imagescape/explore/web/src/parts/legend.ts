@@ -90,12 +90,14 @@ function classLine(
     element('span', { text: name }),
     element('b', { text: readable(code < 0 ? nulls : column.counts[code]) }),
   )
-  const line = element('div', { class: 'line' }, toggles)
-  if (options.onSelect && code >= 0)
-    line.append(button(`Select ${name}`, () => options.onSelect?.(code), { icon: 'grid', class: 'icon edit' }))
-  if (options.onRename && code >= 0)
-    line.append(button(`Rename ${name}`, () => options.onRename?.(code), { icon: 'edit', class: 'icon edit' }))
-  return line
+  if (code < 0) return element('div', { class: 'line' }, toggles)
+  const edits = element(
+    'div',
+    { class: 'edits' },
+    options.onSelect && button(`Select ${name}`, () => options.onSelect?.(code), { icon: 'grid' }),
+    options.onRename && button(`Rename ${name}`, () => options.onRename?.(code), { icon: 'edit' }),
+  )
+  return element('div', { class: 'line' }, toggles, edits)
 }
 
 function amountScale(node: HTMLElement, column: Amounts, options: LegendOptions): void {

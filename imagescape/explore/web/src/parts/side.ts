@@ -23,11 +23,11 @@ export class Side {
   ) {
     node.append(this.choices, this.legend, this.filters, this.tags)
     explorer.onRepaint(() => this.write())
-    explorer.state.on(['map', 'colorBy', 'clustering'], () => this.writeChoices())
     this.writeChoices()
   }
 
   write(): void {
+    this.writeChoices()
     this.writeLegend()
     this.writeFilters()
     this.writeTags()
@@ -122,7 +122,7 @@ export class Side {
               on: { click: () => void explorer.selectTag(name).catch(complain) },
             },
             element('span', { text: name }),
-            element('small', { class: 'soft', text: ` ${readable(count)} ` }),
+            element('small', { class: 'soft', text: readable(count) }),
           ),
         ),
       ),
