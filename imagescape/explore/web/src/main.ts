@@ -36,6 +36,7 @@ async function open(): Promise<void> {
     return
   }
   explorer = new Explorer(client)
+  Object.assign(window, { imagescape: explorer }) // for the console, and for tests
   assemble(explorer, stage)
   const asked = new URLSearchParams(location.hash.slice(1))
   await explorer.start({ map: asked.get('map') ?? undefined, colorBy: asked.get('color') ?? undefined })

@@ -39,9 +39,11 @@ export class Camera {
     this.settledListeners.push(listener)
   }
 
-  /** The page has other room for the map: what is at its upper left corner stays there. */
+  /** The page has other room for the map: what is at its upper left corner stays there; a whole map stays whole. */
   resize(size: Size): void {
-    if (this.size.width > 1) {
+    const whole = Math.abs(this.view.scale / fitted(this.extent, this.size).scale - 1) < 1e-3
+    if (whole && this.size.width > 1) this.view = fitted(this.extent, size)
+    else if (this.size.width > 1) {
       const { x, y, scale } = this.view
       const [dx, dy] = [(size.width - this.size.width) / 2 / scale, (size.height - this.size.height) / 2 / scale]
       this.view = { x: x + dx, y: y - dy, scale }

@@ -44,7 +44,7 @@ export class MapView {
   private readonly labels: Labels
   private readonly layout = new ThumbnailLayout()
   private marks: Highlights = NOTHING
-  private guests: Guest[] = []
+  guests: Guest[] = []
   private shown: Shown[] = []
   private placed: { list: Placed[]; box: Box; frame: Frame } | undefined
   private outline: readonly Point[] = []

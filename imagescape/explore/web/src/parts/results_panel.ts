@@ -67,7 +67,7 @@ function foot(actions: ResultsActions): HTMLElement {
   return element(
     'div',
     { class: 'panel-foot' },
-    button('On the map', actions.showOnMap),
+    button('Show them on the map', actions.showOnMap, { icon: 'pin' }),
     actions.select ? button('Select', actions.select) : null,
     button('Only these', actions.onlyThese),
     actions.edit ? button('Tag…', actions.edit.tag, { key: 't' }) : null,
