@@ -12,7 +12,7 @@ import { MapView } from './map/map_view'
 import { TiledSource, WholeSource, type PointSource } from './map/point_source'
 import { complain, notify } from './parts/notices'
 import { RowSet } from './row_set'
-import { State, type Found } from './state'
+import { State, type Found, type Selection } from './state'
 import { currentTheme } from './theme'
 import { Thumbnails } from './thumbnails'
 
@@ -33,6 +33,7 @@ export class Explorer {
   version: number
   undoText: string
   private readonly repaintListeners: (() => void)[] = []
+  private painted: Found | Selection | null = null
   private asked = 0
   private told = 0
 
@@ -54,7 +55,10 @@ export class Explorer {
       onRename: (id) => this.onRename(id),
     })
     this.filters.onChange(() => void this.repaint().catch(complain))
-    this.state.on(['colorBy', 'selection', 'found', 'panel'], () => void this.repaint().catch(complain))
+    this.state.on(['colorBy'], () => void this.repaint().catch(complain))
+    this.state.on(['selection', 'found', 'panel'], () => {
+      if (this.standingOut() !== this.painted) this.paint()
+    })
     this.state.on(['map', 'clustering'], () => void this.relabel().catch(complain))
     this.state.on(['focus', 'neighbors', 'found', 'selection', 'panel', 'hovered'], () => this.highlight())
     this.state.on(['selection'], () => this.tellSelection())
@@ -151,11 +155,17 @@ export class Explorer {
     return count
   }
 
-  private brightRows(): RowSet | undefined {
+  /** What was found or selected, beside which all else turns faint. */
+  private standingOut(): Found | Selection | null {
     const { panel, found, selection } = this.state.values
-    const { rows } = this.client.about
-    if (panel === 'found' && found?.hits.length) return new RowSet(found.hits.map((hit) => hit.row), rows)
-    return selection?.rows.length ? new RowSet(selection.rows, rows) : undefined
+    return panel === 'found' ? found : selection
+  }
+
+  private brightRows(): RowSet | undefined {
+    const bright = this.standingOut()
+    this.painted = bright
+    if (!bright) return undefined
+    return new RowSet('hits' in bright ? bright.hits.map((hit) => hit.row) : bright.rows, this.client.about.rows)
   }
 
   async relabel(): Promise<void> {
@@ -202,6 +212,7 @@ export class Explorer {
 
   private clicked(place: number, add: boolean): void {
     if (place < 0) return
+    this.onHover(-1, { x: 0, y: 0 }) // the panel says more
     const row = this.map.points.row(place)
     if (!add) return this.open(row)
     const rows = new Set(this.state.values.selection?.rows)

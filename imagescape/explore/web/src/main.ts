@@ -61,6 +61,7 @@ function assemble(explorer: Explorer, stage: HTMLElement): void {
     card.show({ row, picture: explorer.thumbnails.url(row), title: name ?? '…', lines }, at)
     if (name === undefined) void explorer.names.of(row).then((known) => card.rename(row, known))
   }
+  if (innerWidth < 900) byId('side').hidden = true // it would lie over the map
   stage.append(explorer.map.node, toolbox(explorer), selectionBar(explorer), card.node)
   new Side(byId('side'), explorer, { rename })
   const find = new Find({
@@ -113,7 +114,7 @@ function assembleViews(explorer: Explorer, keyboard: Keyboard): Review | undefin
     const { view } = state.values
     for (const tab of tabs) tab.setAttribute('aria-selected', String(tab.dataset.view === view))
     byId('stage').hidden = view !== 'map'
-    byId('side').hidden = view !== 'map'
+    document.body.dataset.view = view
     byId('review').hidden = view !== 'review'
     byId('panel').hidden = view !== 'map' || state.values.panel === 'none'
   }

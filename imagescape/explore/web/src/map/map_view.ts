@@ -242,6 +242,7 @@ export class MapView {
         hit: color('hit'),
         focus: color('accent'),
         ink: color('ink'),
+        paper: color('paper'),
       })
       this.overlay.guests(this.guests, color('accent'), color('paper'))
     }
@@ -340,7 +341,9 @@ export class MapView {
     const wide = wholeCells(frame, widened(box, 0.3))
     const places = this.points.index.inBox(wide).filter((place) => this.points.isBright(place))
     const cells = ((wide.right - wide.left) / cellSide(frame)) * ((wide.top - wide.bottom) / cellSide(frame))
-    const list = this.layout.place(frame, wide, places, this.points.x, this.points.y, places.length < cells / 3)
+    const { points } = this
+    const few = places.length < cells / 3
+    const list = this.layout.place(frame, wide, places, points.x, points.y, few, (place) => points.rank(place))
     this.placed = { list, box: wide, frame }
     const inView = list.filter(({ row }) => this.isIn(box, row))
     const others = list.filter(({ row }) => !this.isIn(box, row))

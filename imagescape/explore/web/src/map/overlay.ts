@@ -98,27 +98,32 @@ export class Overlay {
     }
     for (const place of marks.hits.slice(0, MOST_RINGS)) if (on(place)) this.ring(at(place), squares.get(place), colors.hit, 2)
     if (on(marks.hovered)) this.ring(at(marks.hovered), squares.get(marks.hovered), colors.ink, 1.5)
-    if (on(marks.focus)) this.ring(at(marks.focus), squares.get(marks.focus), colors.focus, 3)
+    if (!on(marks.focus)) return
+    this.ring(at(marks.focus), squares.get(marks.focus), colors.focus, 3)
+    const picture = squares.has(marks.focus) ? null : this.thumbnails.bitmap(points.row(marks.focus))
+    if (picture) this.pin(at(marks.focus), picture, colors.focus, colors.paper)
   }
 
   guests(guests: readonly Guest[], color: string, paper: string): void {
+    for (const { x, y, picture } of guests) this.pin(this.camera.toPage(x, y), picture, color, paper)
+  }
+
+  /** A picture above its point, and a tip that ends in it. */
+  private pin(at: Point, picture: ImageBitmap, color: string, paper: string): void {
     const { pen } = this
-    for (const { x, y, picture } of guests) {
-      const at = this.camera.toPage(x, y)
-      const fit = GUEST_PX / Math.max(picture.width, picture.height)
-      const [w, h] = [picture.width * fit, picture.height * fit]
-      const top = at.y - h - 14
-      pen.fillStyle = color
-      pen.beginPath()
-      pen.moveTo(at.x, at.y)
-      pen.lineTo(at.x - 8, at.y - 13)
-      pen.lineTo(at.x + 8, at.y - 13)
-      pen.fill()
-      pen.fillRect(at.x - w / 2 - 4, top - 4, w + 8, h + 8)
-      pen.fillStyle = paper
-      pen.fillRect(at.x - w / 2 - 1, top - 1, w + 2, h + 2)
-      pen.drawImage(picture, at.x - w / 2, top, w, h)
-    }
+    const fit = GUEST_PX / Math.max(picture.width, picture.height)
+    const [w, h] = [picture.width * fit, picture.height * fit]
+    const top = at.y - h - 18
+    pen.fillStyle = color
+    pen.beginPath()
+    pen.moveTo(at.x, at.y)
+    pen.lineTo(at.x - 8, at.y - 15)
+    pen.lineTo(at.x + 8, at.y - 15)
+    pen.fill()
+    pen.fillRect(at.x - w / 2 - 4, top - 4, w + 8, h + 8)
+    pen.fillStyle = paper
+    pen.fillRect(at.x - w / 2 - 1, top - 1, w + 2, h + 2)
+    pen.drawImage(picture, at.x - w / 2, top, w, h)
   }
 
   /** The guest under a point of the page. */

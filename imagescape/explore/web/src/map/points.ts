@@ -1,6 +1,7 @@
 /** The points of a map that the page holds: all of them, or those that were fetched for what is in view. */
 
 import { PointIndex } from './point_index'
+import { rankOf } from './thumbnail_layout'
 
 export class Points {
   readonly index: PointIndex
@@ -49,6 +50,12 @@ export class Points {
     const to = new Uint32Array(this.colors.buffer)
     const { order } = this.index
     for (let i = 0; i < order.length; i++) to[i] = from[order[i]]
+  }
+
+  /** Of several images in one spot the one with the lowest rank is shown: any, but always the same. */
+  rank(place: number): number {
+    // Those that were fetched come with the widest sample first, which is there whatever part of the map is seen.
+    return this.rows ? place : rankOf(place)
   }
 
   isVisible(place: number): boolean {

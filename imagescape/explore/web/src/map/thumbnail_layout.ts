@@ -71,9 +71,17 @@ export class ThumbnailLayout {
    *
    * `rows`: those with points in it, in any order; `x`, `y`: coordinates by row. `everyone`: find a free cell for those
    * whose own is taken. The same rows and level give the same places, whichever part of the map came before, where
-   * everyone has a cell of its own.
+   * everyone has a cell of its own. `rank`: of the rows of a cell the one with the lowest is shown.
    */
-  place(frame: Frame, box: Box, rows: ArrayLike<number>, x: Float32Array, y: Float32Array, everyone: boolean): Placed[] {
+  place(
+    frame: Frame,
+    box: Box,
+    rows: ArrayLike<number>,
+    x: Float32Array,
+    y: Float32Array,
+    everyone: boolean,
+    rank: (row: number) => number = rankOf,
+  ): Placed[] {
     if (this.frame?.level !== frame.level || this.frame.extent !== frame.extent) this.clear()
     this.frame = frame
     const side = cellSide(frame)
@@ -90,7 +98,7 @@ export class ThumbnailLayout {
       if (before?.row === row) continue
       // A guest from a neighbouring cell yields to those whose cell it is.
       const guest = before && key !== keyOf(cell(before.row))
-      if (!before || guest || rankOf(row) < rankOf(before.row)) {
+      if (!before || guest || rank(row) < rank(before.row)) {
         if (this.cellOf.has(row)) this.taken.delete(this.cellOf.get(row) as number)
         if (before) {
           this.cellOf.delete(before.row)
@@ -99,7 +107,7 @@ export class ThumbnailLayout {
         this.put({ row, column, line })
       } else if (!this.cellOf.has(row)) without.push(row)
     }
-    if (everyone) this.seat(without.filter((row) => !this.cellOf.has(row)).sort(byRank), cell)
+    if (everyone) this.seat(without.filter((row) => !this.cellOf.has(row)).sort((a, b) => rank(a) - rank(b)), cell)
     else this.dismissGuests(cell)
     return this.within(box, side)
   }
@@ -166,10 +174,6 @@ export function seatOf(placed: Placed, frame: Frame, size: number, x: number, y:
 
 function keyOf({ column, line }: { column: number; line: number }): number {
   return (line + 8) * 2 ** 25 + column + 8 // guests may sit a little outside of the map
-}
-
-function byRank(a: number, b: number): number {
-  return rankOf(a) - rankOf(b)
 }
 
 /** Steps to the cells around one, the nearest first. */

@@ -183,7 +183,7 @@ function facts({ details, cluster }: ImageView): HTMLElement {
   const line = (name: string, value: string) => list.append(element('dt', { text: name }), element('dd', { text: value }))
   if (cluster) line('cluster', cluster)
   line('image_id', details.id)
-  for (const [name, value] of details.values) line(name, written(value))
+  for (const [name, value] of details.values) if (value !== null && value !== '') line(name, written(value))
   return list
 }
 

@@ -103,15 +103,15 @@ function classLine(
 function amountScale(node: HTMLElement, column: Amounts, options: LegendOptions): void {
   const { filters } = options
   const condition = filters.get(column.name)
-  const range = condition?.kind === 'between' ? condition : { low: column.min, high: column.max }
+  const range = condition?.kind === 'between' ? condition : null
   const canvas = element('canvas', { attributes: { role: 'img', 'aria-label': `How many images have how much ${column.name}` } })
   drawHistogram(canvas, column, options.theme)
-  const field = (label: string, value: number) =>
+  const field = (label: string, value: number | undefined, end: number) =>
     element('input', {
-      attributes: { type: 'number', step: 'any', 'aria-label': `${label} ${column.name}`, value },
+      attributes: { type: 'number', step: 'any', 'aria-label': `${label} ${column.name}`, value: value === end ? null : value, placeholder: readable(end) },
       on: { change: () => apply() },
     })
-  const [low, high] = [field('Lowest', range.low), field('Highest', range.high)]
+  const [low, high] = [field('Lowest', range?.low, column.min), field('Highest', range?.high, column.max)]
   const apply = () => {
     const [from, to] = [low.value === '' ? column.min : Number(low.value), high.value === '' ? column.max : Number(high.value)]
     const all = from <= column.min && to >= column.max

@@ -95,6 +95,7 @@ export class Panel {
   private async writeImage(turn: number): Promise<void> {
     const { explorer } = this
     const row = explorer.state.values.focus
+    if (this.node.querySelector('.image-panel')?.getAttribute('data-row') !== String(row)) this.writePreview(row, turn)
     const { details, hits, near } = await explorer.look(row, this.features)
     if (turn !== this.turn) return
     const { clusterings } = explorer.client.about
@@ -140,6 +141,19 @@ export class Panel {
     )
     if (same) holder.scrollTop = scrolled
     explorer.state.set({ neighbors: hits })
+  }
+
+  /** What is known at once: the thumbnail and perhaps the name. */
+  private writePreview(row: number, turn: number): void {
+    const { explorer } = this
+    const image = element('img', { attributes: { alt: '' } })
+    const frame = element('div', { class: 'full small' }, image)
+    fill(
+      this.node,
+      this.head(explorer.names.peek(row) ?? '…', '', element('span')),
+      element('div', { class: 'panel-body' }, element('div', { class: 'image-panel' }, frame)),
+    )
+    void explorer.thumbnails.url(row).then((url) => url && turn === this.turn && (image.src = url))
   }
 
   private head(title: string, aside: string, tool: HTMLElement, before?: HTMLElement): HTMLElement {

@@ -180,7 +180,7 @@ export class Review {
       button('On the map', () => this.showOnMap(), { key: 'm' }),
       element('span', { class: 'spacer' }),
       writable && group ? button('Keep all', () => void this.keepAll(), { key: 'a' }) : null,
-      writable && queue.kind === 'labels' ? button('Take the suggested label', () => void this.takeLabel(), { key: 's', class: 'main' }) : null,
+      writable && item.label_column ? button('Take the suggested label', () => void this.takeLabel(), { key: 's', class: 'main' }) : null,
       writable ? button(queue.kind === 'labels' ? 'The label is right' : 'Keep', () => void this.markCurrent('keep'), { key: 'k' }) : null,
       writable ? button('Remove', () => void this.markCurrent('remove'), { key: 'x' }) : null,
       writable && group ? button('Keep this one only', () => void this.keepOnly(), { key: 'Enter', class: 'main' }) : null,
