@@ -40,6 +40,7 @@ from imagescape.demo import openmoji  # noqa: E402
 from imagescape.explore.explorer import Explorer  # noqa: E402
 from imagescape.explore.server import Server  # noqa: E402
 from imagescape.explore.site import write_site  # noqa: E402
+from imagescape.explore.tiles import Tiles  # noqa: E402
 
 COUNT = 600
 MAP = "M"
@@ -178,7 +179,9 @@ def lasso(page):
         page.mouse.move(*point)
     page.mouse.up()
     page.wait_for_selector("#panel .tile")
-    script = "() => { const s = imagescape.state.values.selection; return [s.polygon.map(p => [p.x, p.y]), [...s.rows]] }"
+    script = (
+        "() => { const s = imagescape.state.values.selection; return [s.polygon.map(p => [p.x, p.y]), [...s.rows]] }"
+    )
     polygon, rows = page.evaluate(script)
     return np.array(polygon), rows
 
@@ -455,6 +458,62 @@ def test_keys_do_all(page):
     unnamed = """[...document.querySelectorAll('button, select, input:not([hidden]), textarea')].filter(one =>
         !(one.getAttribute('aria-label') || one.textContent.trim() || one.labels?.length)).length"""
     assert page.evaluate(unnamed) == 0
+
+
+def test_very_many_points_come_by_tiles(scape, opened, monkeypatch):
+    monkeypatch.setattr("imagescape.explore.about.TILED_ABOVE", 100)
+    monkeypatch.setattr("imagescape.explore.explorer.Tiles.of", functools.partial(Tiles.of, capacity=30))
+    server = Server(scape, device="cpu")
+    server.start()
+    try:
+        page = opened(f"{server.url}#map={MAP}")
+        assert page.evaluate("imagescape.client.about.tiled")
+        page.evaluate("imagescape.source.drawn = 60; imagescape.map.setImagesShown('never'); imagescape.map.fit()")
+        page.evaluate("imagescape.map.camera.zoom(1.01)")
+        until(page, "imagescape.map.points.length < 200")
+        coords, ids = map_coords(scape, MAP), ids_of(scape)
+        held = page.evaluate(
+            "[[...imagescape.map.points.rows], [...imagescape.map.points.x], [...imagescape.map.points.y]]"
+        )
+        assert np.array_equal(np.array(held[1:], np.float32).T, coords[held[0]])
+        names = ["even" if row % 2 == 0 else "odd" for row in held[0]]
+        page.select_option("#choose-colour", "kind")
+        until(page, "imagescape.colorColumn?.codes?.length === imagescape.map.points.length")
+        codes = page.evaluate("[...imagescape.colorColumn.codes].map(code => imagescape.colorColumn.names[code])")
+        assert codes == names
+        polygon, rows = lasso(page)
+        expected = ids[within(coords, polygon)].tolist()  # all of them, and not only those that are drawn
+        assert len(expected) > 100
+        assert [ids[row] for row in rows] == expected
+        alone = int(np.argmax(np.sort(np.linalg.norm(coords[:, None] - coords, axis=2), axis=1)[:, 1]))
+        page.keyboard.press("Escape")
+        page.keyboard.press("v")
+        page.mouse.move(*look_at(page, *coords[alone], scale=300))
+        until(page, "row => imagescape.map.points.rows.includes(row)", alone)
+        page.mouse.move(*(np.array(look_at(page, *coords[alone], scale=300)) + 1))
+        page.wait_for_selector(f".hover-card[data-row='{alone}'] img")
+        assert page.evaluate("row => imagescape.client.id(row)", alone) == ids[alone]
+    finally:
+        server.stop()
+
+
+def test_two_fingers_enlarge_the_map(page):
+    before = page.evaluate("({ ...imagescape.map.camera.view })")
+    page.evaluate("""() => {
+        const map = imagescape.map.node
+        map.setPointerCapture = () => {}
+        const { x, y, width, height } = map.getBoundingClientRect()
+        const send = (kind, pointerId, dx) => map.dispatchEvent(new PointerEvent(kind, { pointerId, pointerType: 'touch',
+            button: 0, clientX: x + width / 2 + dx, clientY: y + height / 2, bubbles: true }))
+        send('pointerdown', 1, -50)
+        send('pointerdown', 2, 50)
+        for (let apart = 50; apart <= 100; apart += 10) { send('pointermove', 1, -apart); send('pointermove', 2, apart) }
+        send('pointerup', 1, -100)
+        send('pointerup', 2, 100)
+    }""")
+    after = page.evaluate("({ ...imagescape.map.camera.view })")
+    assert after["scale"] == pytest.approx(2 * before["scale"], rel=0.01)
+    assert after["x"] == pytest.approx(before["x"], abs=3 / before["scale"])
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ export class Explorer {
   readonly thumbnails: Thumbnails
   readonly names: Names
   readonly map: MapView
-  private readonly source: PointSource
+  readonly source: PointSource
   labels: Label[] = []
   tags: TagCount[]
   version: number

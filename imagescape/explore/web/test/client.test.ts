@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest'
 import { hexOf, Ids, numbers, readTable, unpackThumbnails } from '../src/client/arrow'
 import type { Details, Quadtree } from '../src/client/client'
 import { csv } from '../src/client/static'
-import { tilesFor } from '../src/map/point_source'
+import { sampleWeights, tilesFor } from '../src/map/point_source'
 import { Filters } from '../src/columns/filters'
 import { columnOf } from '../src/columns/column'
 import { shadesOf } from '../src/columns/shades'
@@ -75,6 +75,17 @@ describe('tilesFor', () => {
   it('takes all tiles above a corner, and none elsewhere', () => {
     const corner = { left: 0.1, bottom: 0.1, right: 1.9, top: 1.9 }
     expect(tilesFor(tree, corner, 1000)).toEqual([tree.tiles[0], tree.tiles[1], tree.tiles[3]])
+  })
+})
+
+describe('sampleWeights', () => {
+  it('share out what lies deeper among what is here', () => {
+    const tree: Quadtree = { x0: 0, y0: 0, size: 4, depth: 2, capacity: 2, tiles: [[0, 0, 0, 2], [1, 0, 0, 2], [1, 1, 1, 1], [2, 1, 1, 9]] }
+    const [x, y] = [Float32Array.of(0.5, 3.5, 1.5, 1.2, 3.9), Float32Array.of(0.5, 3.5, 1.5, 0.1, 4)]
+    // All of level 1 is here: three of the five points lie in its lower left square, below which there are nine more.
+    expect([...sampleWeights(tree, tree.tiles.slice(0, 3), x, y)]).toEqual([4, 1, 4, 4, 1])
+    // Of level 0 only: twelve more below two.
+    expect([...sampleWeights(tree, tree.tiles.slice(0, 1), x.slice(0, 2), y.slice(0, 2))]).toEqual([7, 7])
   })
 })
 

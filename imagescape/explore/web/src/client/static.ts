@@ -6,6 +6,7 @@ import type { About, Client, Details, ExportFormat, Label, Neighbors, Places, St
 import { download } from './server'
 
 const AT_ONCE = 6
+const KEPT_FILES = 300
 
 type Row = Details & { neighbors: Record<string, [number, number][]> }
 
@@ -13,6 +14,7 @@ export class StaticClient implements Client {
   readonly exports = ['csv', 'paths'] as const
   private readonly layout: StaticLayout
   private readonly rows = new Map<number, Promise<Row[]>>()
+  private everyName: Promise<string[]> | undefined
   private readonly sheets = new Map<number, Promise<(Blob | null)[]>>()
 
   private constructor(
@@ -88,11 +90,9 @@ export class StaticClient implements Client {
 
   async named(text: string): Promise<Uint32Array> {
     const wanted = text.toLowerCase()
-    const found: number[] = []
-    await this.everyRow((row) => {
-      if (row.name.toLowerCase().includes(wanted)) found.push(row.row)
-    })
-    return Uint32Array.from(found).sort()
+    this.everyName ??= this.readNames()
+    const names = await this.everyName
+    return Uint32Array.from(names.keys()).filter((row) => names[row].toLowerCase().includes(wanted))
   }
 
   async export(rows: Uint32Array, format: ExportFormat): Promise<void> {
@@ -103,14 +103,15 @@ export class StaticClient implements Client {
     window.setTimeout(() => URL.revokeObjectURL(url), 60_000)
   }
 
-  private async everyRow(visit: (row: Row) => void): Promise<void> {
-    const files = Math.ceil(this.about.rows / this.layout.rows_per_file)
-    const all = await inTurns([...Array(files).keys()], (file) => this.rowsOf(file))
-    for (const rows of all) rows.forEach(visit)
+  /** What every image is called, from all files of rows; the rest of what they hold is not kept. */
+  private async readNames(): Promise<string[]> {
+    const files = [...Array(Math.ceil(this.about.rows / this.layout.rows_per_file)).keys()]
+    const names = await inTurns(files, async (file) => (await readRows(file)).map((row) => row.name))
+    return names.flat()
   }
 
   private rowsOf(file: number): Promise<Row[]> {
-    return kept(this.rows, file, async () => (await (await get(`data/rows/${file}.json`)).json()) as Row[])
+    return kept(this.rows, file, () => readRows(file))
   }
 
   private sheetOf(sheet: number): Promise<(Blob | null)[]> {
@@ -149,13 +150,17 @@ async function inTurns<T, R>(all: readonly T[], work: (one: T) => Promise<R>): P
   return results
 }
 
+async function readRows(file: number): Promise<Row[]> {
+  return (await (await get(`data/rows/${file}.json`)).json()) as Row[]
+}
+
+/** What is in `store` under a key, or comes there; the ones not used for longest go when there are too many. */
 function kept<T>(store: Map<number, Promise<T>>, key: number, load: () => Promise<T>): Promise<T> {
-  let found = store.get(key)
-  if (!found) {
-    found = load()
-    store.set(key, found)
-    found.catch(() => store.delete(key)) // asked for again next time
-  }
+  const found = store.get(key) ?? load()
+  found.catch(() => store.delete(key)) // asked for again next time
+  store.delete(key)
+  store.set(key, found)
+  if (store.size > KEPT_FILES) store.delete(store.keys().next().value as number)
   return found
 }
 

@@ -15,8 +15,9 @@ import { cellSide, levelFor, ThumbnailLayout, wholeCells, type Frame, type Place
 
 export type ImagesShown = 'auto' | 'always' | 'never'
 
-const DRAWN_POINTS = 90_000 // in one frame of at most 50 ms in software; more than these are shown as density
-const MOVING_POINTS = 60_000
+/** Points that are drawn in a frame of well under 50 ms, without and with a graphics card; more are shown as density. */
+const DRAWN_POINTS = { software: 40_000, hardware: 400_000 }
+const FINE_POINTS = 200_000 // of so many or more, density is told for every pixel, of fewer for every second one
 const IMAGES_UP_TO = 60_000 // points in view, above which it is density alone
 const BASE_PX = 1024
 const PICK_PX = 14
@@ -52,6 +53,7 @@ export class MapView {
   private transition: { view: View; start: number; done: () => void } | undefined
   private pending = 0
   private byKeys = false
+  private readonly drawn: number
 
   constructor(
     private readonly thumbnails: Thumbnails,
@@ -59,6 +61,7 @@ export class MapView {
   ) {
     const canvas = element('canvas', { class: 'points' })
     this.painter = new Painter(canvas, () => location.reload())
+    this.drawn = DRAWN_POINTS[this.painter.isSoftware ? 'software' : 'hardware']
     this.overlay = new Overlay(this.camera, thumbnails)
     this.labels = new Labels(targets)
     this.node = element(
@@ -260,7 +263,7 @@ export class MapView {
     const box = this.camera.box()
     const stretches = this.points.index.stretches(box)
     const count = stretches.reduce((sum, [start, end]) => sum + end - start, 0)
-    if (count > DRAWN_POINTS) {
+    if (count > this.drawn) {
       const near = this.backdrops.near
       const suits = near && contains(near.box, box) && view.scale < near.scale * 3 && view.scale > near.scale / 2
       if (!this.backdrops.base) this.makeBase()
@@ -273,7 +276,7 @@ export class MapView {
     const t = Math.min(1, (now - start) / TRANSITION_MS)
     const share = t * t * (3 - 2 * t)
     const all = this.points.index.order.length
-    const step = Math.min(MAX_STEP, Math.max(1, Math.ceil(all / MOVING_POINTS)))
+    const step = Math.min(MAX_STEP, Math.max(1, Math.ceil(all / this.drawn)))
     const transition = { view, share }
     this.painter.drawPoints([[0, all]], this.camera.view, this.camera.size, this.dotPx(), { step, transition })
     if (t < 1) return
@@ -301,16 +304,17 @@ export class MapView {
     const box = this.camera.box()
     this.targets.onSettle(box)
     const { points } = this
-    if (points.index.count(box) <= DRAWN_POINTS || this.transition) return
+    const count = points.index.count(box)
+    if (count <= this.drawn || this.transition) return
+    const spotPx = count < FINE_POINTS ? 2 : 1
     const wide = widened(box, 0.25)
     const { width, height } = this.camera.size
     const picture = densityPicture(
-      points.places,
-      points.colors,
+      points,
       points.index.stretches(wide),
       wide,
-      Math.round(width * 1.5),
-      Math.round(height * 1.5),
+      Math.round((width * 1.5) / spotPx),
+      Math.round((height * 1.5) / spotPx),
     )
     this.painter.setBackdrop('near', picture)
     this.backdrops.near = { box: wide, scale: this.camera.view.scale }
@@ -321,7 +325,7 @@ export class MapView {
     const { points } = this
     const box = points.index.extent
     const all: [number, number][] = [[0, points.index.order.length]]
-    this.painter.setBackdrop('base', densityPicture(points.places, points.colors, all, box, BASE_PX, BASE_PX))
+    this.painter.setBackdrop('base', densityPicture(points, all, box, BASE_PX, BASE_PX))
     this.backdrops.base = box
   }
 

@@ -112,6 +112,13 @@ export class Painter {
     canvas.addEventListener('webglcontextrestored', onRestore)
   }
 
+  /** Whether the processor draws, as there is no graphics card or the browser does not use it. */
+  get isSoftware(): boolean {
+    const known = this.gl.getExtension('WEBGL_debug_renderer_info')
+    const name = known ? String(this.gl.getParameter(known.UNMASKED_RENDERER_WEBGL)) : ''
+    return /swiftshader|llvmpipe|softpipe|software|basic render/i.test(name)
+  }
+
   /** Coordinates of all points, x and y by turns, in the order of the index. */
   setPlaces(places: Float32Array, previous: Float32Array = places): void {
     this.fill(this.to, places)

@@ -62,6 +62,8 @@ export class TiledSource implements PointSource {
   private readonly tiles = new Map<string, Promise<Tile>>()
   private readonly summaries = new Map<string, Column>()
   private here = new Map<string, Column>()
+  /** About how many points are drawn at once. */
+  drawn = DRAWN
 
   constructor(private readonly server: ServerActions) {}
 
@@ -74,8 +76,8 @@ export class TiledSource implements PointSource {
     ])
     const wide = widened(box ?? tileBox(tree, 0, 0, 0), 0.25)
     const usable = columns.filter((name) => ['classes', 'amounts'].includes(this.summaries.get(name)?.kind ?? ''))
-    const tiles = await this.load(map, tilesFor(tree, wide, DRAWN), usable)
-    return this.joined(tiles, usable)
+    const chosen = tilesFor(tree, wide, this.drawn)
+    return this.joined(await this.load(map, chosen, usable), usable, tree, chosen)
   }
 
   column(name: string): Column | undefined {
@@ -132,7 +134,7 @@ export class TiledSource implements PointSource {
     return found
   }
 
-  private joined(tiles: readonly Tile[], columns: readonly string[]): Points {
+  private joined(tiles: readonly Tile[], columns: readonly string[], tree: Quadtree, chosen: readonly TileAddress[]): Points {
     const count = tiles.reduce((sum, tile) => sum + tile.rows.length, 0)
     const [rows, x, y] = [new Uint32Array(count), new Float32Array(count), new Float32Array(count)]
     const values = new Map(columns.map((name) => [name, this.valuesFor(name, count)]))
@@ -145,7 +147,7 @@ export class TiledSource implements PointSource {
       start += tile.rows.length
     }
     this.here = new Map([...values].map(([name, all]) => [name, withValues(this.summaries.get(name) as Column, all)]))
-    return new Points(x, y, rows)
+    return new Points(x, y, rows, sampleWeights(tree, chosen, x, y))
   }
 
   private valuesFor(name: string, count: number): Int32Array | Float64Array {
@@ -167,6 +169,28 @@ export function tilesFor(tree: Quadtree, box: Box, most: number): TileAddress[] 
     chosen.push(...touching)
   }
   return chosen
+}
+
+/**
+ * How many images each loaded point stands for: in each square of the deepest level that is loaded, those that are
+ * deeper are shared out among those that are here. A tile holds as many points of a dense part as of a thin one, so
+ * without this their edges would be seen.
+ */
+export function sampleWeights(tree: Quadtree, chosen: readonly TileAddress[], x: Float32Array, y: Float32Array): Float32Array {
+  const level = Math.max(0, ...chosen.map(([z]) => z))
+  const side = 2 ** level
+  const square = (value: number, start: number) =>
+    Math.max(0, Math.min(side - 1, Math.floor(((value - start) / tree.size) * side)))
+  const squares = Float64Array.from(x, (_, i) => square(y[i], tree.y0) * side + square(x[i], tree.x0))
+  const here = new Map<number, number>()
+  for (const one of squares) here.set(one, (here.get(one) ?? 0) + 1)
+  const deeper = new Map<number, number>()
+  for (const [z, column, line, count] of tree.tiles) {
+    if (z <= level) continue
+    const one = Math.floor(line / 2 ** (z - level)) * side + Math.floor(column / 2 ** (z - level))
+    deeper.set(one, (deeper.get(one) ?? 0) + count)
+  }
+  return Float32Array.from(squares, (one) => 1 + (deeper.get(one) ?? 0) / (here.get(one) as number))
 }
 
 /** The share of `tile` that lies in `box`. */

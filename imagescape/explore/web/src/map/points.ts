@@ -7,6 +7,8 @@ export class Points {
   readonly index: PointIndex
   /** x and y by turns, in the order of the index. */
   readonly places: Float32Array
+  /** How many images each stands for, in the order of the index. */
+  readonly weights?: Float32Array
   /** Red, green, blue, alpha of each, in the order of the index. */
   readonly colors: Uint8Array
   /** Red, green, blue, alpha of each, by place. */
@@ -15,15 +17,17 @@ export class Points {
 
   /**
    * `x`, `y`: coordinates, NaN for images that are not on the map. `rows`: which row of the table each is; undefined if
-   * place i is row i.
+   * place i is row i. `weights`: how many images each stands for; undefined if only for itself.
    */
   constructor(
     readonly x: Float32Array,
     readonly y: Float32Array,
     readonly rows?: Uint32Array,
+    weights?: Float32Array,
   ) {
     this.index = new PointIndex(x, y)
     this.places = this.ordered(x, y)
+    this.weights = weights && Float32Array.from(this.index.order, (place) => weights[place])
     this.colors = new Uint8Array(4 * this.index.order.length)
     this.shades = new Uint8Array(4 * x.length)
   }

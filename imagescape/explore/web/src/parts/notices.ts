@@ -1,5 +1,6 @@
 /** Short notices at the foot of the page: what was done, with a way back; what went wrong, until it is dismissed. */
 
+import { ServerError } from '../client/server'
 import { button, element } from '../dom'
 
 const SHOWN_MS = 6000
@@ -13,7 +14,9 @@ export function notify(text: string, action?: { label: string; act: () => void }
 
 /** Say what went wrong, in the words of the error. */
 export function complain(error: unknown): void {
-  show(error instanceof Error ? error.message : String(error), 'notice wrong')
+  const stale = error instanceof ServerError && error.code === 'order_unknown'
+  const again = { label: 'Load anew', act: () => location.reload() }
+  show(error instanceof Error ? error.message : String(error), 'notice wrong', stale ? again : undefined)
 }
 
 function show(text: string, className: string, action?: { label: string; act: () => void }): void {
