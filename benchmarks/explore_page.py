@@ -2,9 +2,10 @@
 
 python benchmarks/explore_page.py --collection million.scape [--chromium /usr/bin/chromium]
 
-Make the collection with `benchmarks/explore.py --keep`. The server runs in a process of its own, as `imagescape explore`
-starts it; it is asked once before, so that the page is measured and not the first reading of the table. Frames are times
-between two drawings of the browser while the map is dragged a step at each, with points, density, images and names on it.
+Make the collection with `benchmarks/explore.py --keep`. The server runs in a process of its own, as
+`imagescape explore` starts it; it is asked once before, so that the page is measured and not the first reading of the
+table. Frames are times between two drawings of the browser while the map is dragged a step at each, with points,
+density, images and names on it.
 """
 
 import argparse
@@ -66,8 +67,11 @@ def first_drawing(page: Page, url: str) -> dict[str, float]:
     page.goto(url)
     page.wait_for_selector("body[data-ready]", timeout=120_000)
     seconds = page.evaluate(
-        """() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(
-            () => done([performance.getEntriesByName('imagescape-ready')[0].startTime / 1000, performance.now() / 1000]))))"""
+        """() => new Promise(done => {
+            const ready = performance.getEntriesByName('imagescape-ready')[0].startTime
+            const drawn = () => done([ready / 1000, performance.now() / 1000])
+            requestAnimationFrame(() => requestAnimationFrame(drawn))
+        })"""
     )
     return {"ready_seconds": seconds[0], "drawn_seconds": seconds[1]}
 

@@ -125,7 +125,7 @@ def page(server, opened):
 
 
 def until(page, script, arg=None, seconds=15):
-    """Wait for an expression or a function to hold; the browser's own wait would need `eval`, which the page forbids."""
+    """Wait for an expression or a function to hold; Playwright's own wait would need `eval`, which the page forbids."""
     ends = time.monotonic() + seconds
     while not page.evaluate(script, arg):
         assert time.monotonic() < ends, f"never came true: {script}"
@@ -503,11 +503,14 @@ def test_two_fingers_enlarge_the_map(page):
         const map = imagescape.map.node
         map.setPointerCapture = () => {}
         const { x, y, width, height } = map.getBoundingClientRect()
-        const send = (kind, pointerId, dx) => map.dispatchEvent(new PointerEvent(kind, { pointerId, pointerType: 'touch',
-            button: 0, clientX: x + width / 2 + dx, clientY: y + height / 2, bubbles: true }))
+        const send = (kind, pointerId, dx) => map.dispatchEvent(new PointerEvent(kind, {
+            pointerId, pointerType: 'touch', button: 0, clientX: x + width / 2 + dx, clientY: y + height / 2, bubbles: true }))
         send('pointerdown', 1, -50)
         send('pointerdown', 2, 50)
-        for (let apart = 50; apart <= 100; apart += 10) { send('pointermove', 1, -apart); send('pointermove', 2, apart) }
+        for (let apart = 50; apart <= 100; apart += 10) {
+            send('pointermove', 1, -apart)
+            send('pointermove', 2, apart)
+        }
         send('pointerup', 1, -100)
         send('pointerup', 2, 100)
     }""")
