@@ -97,6 +97,7 @@ export class Explorer {
     const points = await this.source.points(name, this.columnsNeeded())
     if (turn !== this.asked) return
     this.map.setLabels([])
+    this.map.clearGuests() // they belong on one map only
     const moved = this.map.moveTo(points)
     this.state.set({ map: name })
     await this.repaint()
@@ -343,7 +344,8 @@ export class Explorer {
     const usable = [...features].reverse().find((one) => one.by_image)
     if (!usable) throw new Error(features[0]?.by_image_not || 'There are no features to compare pictures by: imagescape embed NAME.scape')
     const hits = await this.client.server?.byImage(usable.name, image, HITS)
-    if (hits) this.show({ title: `Like ${name}`, hits, query: URL.createObjectURL(image) })
+    const about = `Nearest by ${usable.name} first`
+    if (hits) this.show({ title: `Like ${name}`, hits, query: URL.createObjectURL(image), about })
   }
 
   /** Put pictures on the map where it says that they belong. */
@@ -357,7 +359,8 @@ export class Explorer {
         const { x, y, hits } = await server.place(map, file)
         this.map.addGuest({ x, y, name: file.name, picture: await createImageBitmap(file), hits })
         placed++
-        if (files.length === 1) this.show({ title: `Where ${file.name} belongs`, hits, query: URL.createObjectURL(file) })
+        const found = { title: `Where ${file.name} belongs`, hits, query: URL.createObjectURL(file) }
+        if (files.length === 1) this.show({ ...found, about: 'Nearest on the map first' })
       } catch (error) {
         complain(new Error(`${file.name}: ${error instanceof Error ? error.message : String(error)}`))
       }

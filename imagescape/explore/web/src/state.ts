@@ -15,8 +15,9 @@ export interface Selection {
 export interface Found {
   title: string
   hits: readonly Hit[]
-  /** The picture that was looked for, to show beside what was found. */
+  /** The picture that was looked for, to show beside what was found, and what that is to it. */
   query?: string
+  about?: string
 }
 
 export interface Values {

@@ -54,11 +54,11 @@ export class Panel {
     this.node.hidden = panel === 'none'
     if (panel === 'selection' && selection) this.writeResults(selection, selection.rows, selection.title)
     else if (panel === 'found' && found)
-      this.writeResults(found, Uint32Array.from(found.hits, (hit) => hit.row), found.title, found.query)
+      this.writeResults(found, Uint32Array.from(found.hits, (hit) => hit.row), found.title, found.query, found.about)
     else if (panel === 'image') await this.writeImage(turn)
   }
 
-  private writeResults(key: unknown, rows: Uint32Array, title: string, query?: string): void {
+  private writeResults(key: unknown, rows: Uint32Array, title: string, query?: string, about?: string): void {
     const { explorer } = this
     const { found } = explorer.state.values
     const caption = (row: number, index: number) => {
@@ -68,7 +68,7 @@ export class Panel {
     }
     let results = this.results
     if (!results || results.key !== key) {
-      const panel = resultsPanel({ rows, caption, name: (row) => explorer.names.of(row), query }, explorer.thumbnails, {
+      const panel = resultsPanel({ rows, caption, name: (row) => explorer.names.of(row), query, about }, explorer.thumbnails, {
         open: (row) => explorer.open(row),
         point: (row) => explorer.state.set({ hovered: row }),
         export: (format) => void explorer.export(rows, format).catch(complain),

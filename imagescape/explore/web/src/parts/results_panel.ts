@@ -23,8 +23,9 @@ export interface Results {
   rows: Uint32Array
   caption: (row: number, index: number) => string
   name: (row: number) => Promise<string>
-  /** The picture that was looked for. */
+  /** The picture that was looked for, and what the images are to it. */
   query?: string
+  about?: string
 }
 
 const FORMATS: readonly [ExportFormat, string][] = [
@@ -55,7 +56,7 @@ export function resultsPanel(results: Results, thumbnails: Thumbnails, actions: 
         'div',
         { class: 'query' },
         element('img', { attributes: { src: results.query, alt: 'The picture that was looked for' } }),
-        element('span', { class: 'soft', text: 'Images like this one, the most alike first' }),
+        element('span', { class: 'soft', text: results.about ?? '' }),
       ),
     )
   body.append(grid.node)
@@ -69,7 +70,7 @@ function foot(actions: ResultsActions): HTMLElement {
     { class: 'panel-foot' },
     button('Show them on the map', actions.showOnMap, { icon: 'pin' }),
     actions.select ? button('Select', actions.select) : null,
-    button('Only these', actions.onlyThese),
+    button('Filter: only these', actions.onlyThese, { icon: 'filter' }),
     actions.edit ? button('Tag…', actions.edit.tag, { key: 't' }) : null,
     actions.edit
       ? menu('Mark', [

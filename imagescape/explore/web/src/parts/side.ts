@@ -99,7 +99,7 @@ export class Side {
       ),
       conditions.length
         ? element('small', { class: 'soft', text: `${counted(explorer.visibleCount(), 'image')} ${explorer.visibleCount() === 1 ? 'passes' : 'pass'}` })
-        : element('small', { class: 'soft', text: 'Switch lines of the legend off, or select images and press “Only these”.' }),
+        : element('small', { class: 'soft', text: 'Switch lines of the legend off, or filter by what is selected.' }),
     )
   }
 
