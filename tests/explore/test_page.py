@@ -354,6 +354,19 @@ def test_a_cluster_is_renamed_for_good(page, scape, server, opened):
     assert not any(Collection.open(scape.path).read(["cluster_groups_name"])["cluster_groups_name"].to_pylist())
 
 
+def test_names_on_the_map_select_their_cluster_and_are_renamed(page, scape):
+    page.evaluate("imagescape.map.setImagesShown('never')")
+    label = page.locator(".label").first
+    cluster = int(label.get_attribute("data-cluster"))
+    label.click()
+    page.wait_for_selector("#panel .tile")
+    rows = page.evaluate("[...imagescape.state.values.selection.rows]")
+    value = page.evaluate("code => imagescape.column('cluster_groups').values[code]", cluster)
+    assert rows == np.flatnonzero(np.array(scape.read(["cluster_groups"])["cluster_groups"]) == value).tolist()
+    page.locator(f".label[data-cluster='{cluster}']").dblclick()
+    page.wait_for_selector("dialog[open] >> text=Name of cluster")
+
+
 def test_tags_marks_and_notes_are_in_the_table_and_can_be_undone(page, scape):
     ids = ids_of(scape)
     page.evaluate("imagescape.open(5)")

@@ -10,6 +10,7 @@ export interface GestureTargets {
   tool: () => Tool
   onPoint: (at: Point | null) => void
   onClick: (at: Point, event: PointerEvent) => void
+  onDoubleClick: (at: Point, event: PointerEvent) => void
   onOutline: (outline: readonly Point[]) => void
   /** The outline is closed; `add`: to what is selected already. */
   onSelect: (outline: readonly Point[], add: boolean) => void
@@ -108,7 +109,7 @@ export function attachGestures(node: HTMLElement, camera: Camera, targets: Gestu
     const again =
       event.timeStamp - lastClick.time < DOUBLE_CLICK_MS && Math.hypot(here.x - lastClick.x, here.y - lastClick.y) < 8
     lastClick = { time: again ? 0 : event.timeStamp, ...here }
-    if (again) camera.fly(camera.zoomedTo(2.5, here))
+    if (again) targets.onDoubleClick(here, event)
     else targets.onClick(here, event)
   }
 

@@ -27,6 +27,12 @@ export class Labels {
     this.nodes.clear()
   }
 
+  /** The cluster whose name is under a point of the window. */
+  at(x: number, y: number): number | undefined {
+    const label = document.elementFromPoint(x, y)?.closest<HTMLElement>('.label')
+    return label && this.node.contains(label) ? Number(label.dataset.cluster) : undefined
+  }
+
   /** Put the names where the camera sees them. */
   draw(camera: Camera): void {
     const scale = labelScale(camera.view.scale)
@@ -58,8 +64,8 @@ export class Labels {
       text: shortened(one.name),
       title: `${one.name}: ${one.size.toLocaleString('en')} images. Click to select them, double-click to rename.`,
       attributes: { type: 'button', 'data-cluster': one.id, tabindex: -1 },
-      // A drag that begins on a name would hold the pointer, and there would be no click.
-      on: { pointerdown: (event) => event.stopPropagation(), click: () => this.targets.onClick(one.id), dblclick: () => this.targets.onRename(one.id) },
+      // The map has the pointer, so that a drag may begin on a name; a click of keys or of a screen reader comes here.
+      on: { click: (event) => event.detail === 0 && this.targets.onClick(one.id) },
     })
   }
 

@@ -93,9 +93,16 @@ export class MapView {
       },
       onClick: (at, event) => {
         this.node.focus({ preventScroll: true })
+        const cluster = this.labels.at(event.clientX, event.clientY)
         const guest = this.overlay.guestAt(at, this.guests)
-        if (guest) targets.onGuest(guest)
+        if (cluster !== undefined) targets.onClick(cluster)
+        else if (guest) targets.onGuest(guest)
         else targets.onOpen(this.placeAt(at), event.ctrlKey || event.metaKey)
+      },
+      onDoubleClick: (at, event) => {
+        const cluster = this.labels.at(event.clientX, event.clientY)
+        if (cluster !== undefined) targets.onRename(cluster)
+        else this.camera.fly(this.camera.zoomedTo(2.5, at))
       },
       onOutline: (outline) => {
         this.outline = outline
