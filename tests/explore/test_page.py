@@ -378,6 +378,7 @@ def test_tags_marks_and_notes_are_in_the_table_and_can_be_undone(page, scape):
     page.wait_for_selector(".notice >> nth=1")
     page.get_by_role("button", name="Remove", exact=True).click()
     page.wait_for_selector(".image-panel .remove[aria-pressed='true']")
+    assert page.locator("#choose-colour option[value=mark]").count() == 1
     row = by_id(scape, ["tags", "note", "mark"])[ids[5]]
     assert (row["tags"], row["note"], row["mark"]) == (["<b>odd</b>"], "look again", "remove")
     page.locator("#title").click()
@@ -449,6 +450,10 @@ def test_duplicates_are_decided_by_a_key_each(page, scape):
     page.keyboard.press("a")
     page.keyboard.press("p")
     page.wait_for_selector(".candidate.keep")
+    page.keyboard.press("Control+z")
+    page.wait_for_selector(".notice >> text=Undone")
+    until(page, "document.querySelectorAll('.candidate:not(.keep)').length === 3")
+    assert sum(row["mark"] is not None for row in by_id(scape, ["mark"]).values()) == 3
 
 
 def test_keys_do_all(page):
@@ -517,7 +522,8 @@ def test_two_fingers_enlarge_the_map(page):
         map.setPointerCapture = () => {}
         const { x, y, width, height } = map.getBoundingClientRect()
         const send = (kind, pointerId, dx) => map.dispatchEvent(new PointerEvent(kind, {
-            pointerId, pointerType: 'touch', button: 0, clientX: x + width / 2 + dx, clientY: y + height / 2, bubbles: true }))
+            pointerId, pointerType: 'touch', button: 0, bubbles: true,
+            clientX: x + width / 2 + dx, clientY: y + height / 2 }))
         send('pointerdown', 1, -50)
         send('pointerdown', 2, 50)
         for (let apart = 50; apart <= 100; apart += 10) {

@@ -1,9 +1,9 @@
 /** What a person does on the page, and what follows from it. */
 
+import { busy } from './busy'
 import type { Client, Decision, Details, ExportFormat, Hit, Label, Mark, TagCount } from './client/client'
 import { Names } from './client/names'
-import type { Column } from './columns/column'
-import { textOf } from './columns/column'
+import { textOf, type Column } from './columns/column'
 import { Filters } from './columns/filters'
 import { shadesOf } from './columns/shades'
 import { byId, counted } from './dom'
@@ -67,6 +67,8 @@ export class Explorer {
   /** Set by the page: what to do when a cluster is to be renamed, and when the pointer is over an image. */
   onRename: (cluster: number) => void = () => {}
   onHover: (row: number, at: Point) => void = () => {}
+  /** Set by the page: an act was undone or done again. */
+  onTakenBack: () => void = () => {}
 
   /** Call `listener` when colours, tags or names may be others. */
   onRepaint(listener: () => void): void {
@@ -94,7 +96,7 @@ export class Explorer {
 
   async chooseMap(name: string): Promise<void> {
     const turn = ++this.asked
-    const points = await this.source.points(name, this.columnsNeeded())
+    const points = await busy(this.source.points(name, this.columnsNeeded()))
     if (turn !== this.asked) return
     this.map.setLabels([])
     this.map.clearGuests() // they belong on one map only
@@ -326,16 +328,16 @@ export class Explorer {
   }
 
   async findNamed(text: string): Promise<void> {
-    this.show({ title: `“${text}” in names`, hits: asHits(await this.client.named(text)) })
+    this.show({ title: `“${text}” in names`, hits: asHits(await busy(this.client.named(text))) })
   }
 
   async findWhere(condition: string): Promise<void> {
-    const rows = await this.client.server?.where(condition)
+    const rows = this.client.server && (await busy(this.client.server.where(condition)))
     if (rows) this.show({ title: condition, hits: asHits(rows) })
   }
 
   async findText(features: string, text: string): Promise<void> {
-    const hits = await this.client.server?.byText(features, text, HITS)
+    const hits = this.client.server && (await busy(this.client.server.byText(features, text, HITS)))
     if (hits) this.show({ title: `Pictures of “${text}”`, hits })
   }
 
@@ -343,7 +345,7 @@ export class Explorer {
     const { features } = this.client.about
     const usable = [...features].reverse().find((one) => one.by_image)
     if (!usable) throw new Error(features[0]?.by_image_not || 'There are no features to compare pictures by: imagescape embed NAME.scape')
-    const hits = await this.client.server?.byImage(usable.name, image, HITS)
+    const hits = this.client.server && (await busy(this.client.server.byImage(usable.name, image, HITS)))
     const about = `Nearest by ${usable.name} first`
     if (hits) this.show({ title: `Like ${name}`, hits, query: URL.createObjectURL(image), about })
   }
@@ -356,7 +358,7 @@ export class Explorer {
     let placed = 0
     for (const file of files) {
       try {
-        const { x, y, hits } = await server.place(map, file)
+        const { x, y, hits } = await busy(server.place(map, file))
         this.map.addGuest({ x, y, name: file.name, picture: await createImageBitmap(file), hits })
         placed++
         const found = { title: `Where ${file.name} belongs`, hits, query: URL.createObjectURL(file) }
@@ -398,6 +400,7 @@ export class Explorer {
     if (!act) return notify(way === 'undo' ? 'There is nothing to undo.' : 'There is nothing to do again.')
     notify(`${way === 'undo' ? 'Undone' : 'Done again'}: ${act.text}`)
     await this.changed()
+    this.onTakenBack()
   }
 
   /** Load what an act may have changed; all of it after an undo. */
@@ -405,6 +408,9 @@ export class Explorer {
     const { server, about } = this.client
     const tags = !decision || decision.kind === 'tag' || decision.kind === 'untag'
     if (server && tags) this.tags = await server.tags()
+    const written = decision && { tag: 'tags', untag: 'tags', mark: 'mark', note: 'note', set: '', rename: '' }[decision.kind]
+    // The first of its kind makes a column, which then can be coloured by.
+    if (server && written && !about.columns.some((one) => one.name === written)) about.columns = await server.columns()
     const columns = new Set<string>()
     if (!decision || decision.kind === 'mark') columns.add('mark')
     if (!decision || decision.kind === 'set') for (const { name, role } of about.columns) if (!role) columns.add(name)
@@ -415,7 +421,7 @@ export class Explorer {
   }
 
   async export(rows: Uint32Array, format: ExportFormat): Promise<void> {
-    await this.client.export(rows, format)
+    await busy(this.client.export(rows, format))
     notify(`Exporting ${counted(rows.length, 'image')}`)
   }
 }

@@ -75,6 +75,7 @@ function assemble(explorer: Explorer, stage: HTMLElement): void {
   assembleKeys(explorer, keyboard, panel, find)
   const review = assembleViews(explorer, keyboard)
   explorer.onRepaint(() => void panel.refresh())
+  explorer.onTakenBack = () => state.values.view === 'review' && void review?.refresh().catch(complain)
   assembleTools(explorer, keyboard)
   assembleDrops(explorer)
   if (client.server) watchTable(explorer)

@@ -227,6 +227,8 @@ export interface ServerActions {
   byImage(features: string, image: Blob, count: number): Promise<Hit[]>
   place(map: string, image: Blob): Promise<NewPlace>
   tags(): Promise<TagCount[]>
+  /** The columns of now. */
+  columns(): Promise<ColumnInfo[]>
   act(decision: Decision): Promise<Acted>
   undo(): Promise<Acted>
   redo(): Promise<Acted>

@@ -7,6 +7,7 @@ import type {
   Acted,
   Act,
   Client,
+  ColumnInfo,
   Decision,
   Details,
   ExportFormat,
@@ -160,6 +161,10 @@ export class ServerClient implements Client, ServerActions {
 
   async tags(): Promise<TagCount[]> {
     return ((await (await get('api/tags')).json()) as { tags: TagCount[] }).tags
+  }
+
+  async columns(): Promise<ColumnInfo[]> {
+    return ((await (await get('api/about')).json()) as About).columns
   }
 
   async act(decision: Decision): Promise<Acted> {
