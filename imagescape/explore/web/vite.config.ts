@@ -10,5 +10,6 @@ export default defineConfig({
     modulePreload: { polyfill: false },
     chunkSizeWarningLimit: 800,
     target: 'es2022',
+    license: { fileName: 'licenses.txt' }, // of what is bundled
   },
 })
