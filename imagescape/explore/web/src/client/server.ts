@@ -258,7 +258,8 @@ export function download(url: string, filename: string): void {
 }
 
 function get(address: string): Promise<Response> {
-  return checked(fetch(address))
+  // A browser whose cache has no room for an answer of megabytes may fail to read it at all.
+  return checked(fetch(address).catch(() => fetch(address, { cache: 'no-store' })))
 }
 
 function post(address: string, body: unknown): Promise<Response> {

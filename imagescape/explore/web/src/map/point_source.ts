@@ -27,6 +27,7 @@ export interface PointSource {
 export class WholeSource implements PointSource {
   private readonly maps = new Map<string, Points>()
   private readonly columns = new Map<string, Column>()
+  private readonly underway = new Map<string, Promise<Column>>()
 
   constructor(private readonly client: Client) {}
 
@@ -35,7 +36,7 @@ export class WholeSource implements PointSource {
     const known = this.maps.get(map)
     const [points] = await Promise.all([
       known ?? this.client.places(map).then(({ x, y }) => new Points(x, y)),
-      ...missing.map(async (name) => this.columns.set(name, await this.client.column(name))),
+      ...missing.map((name) => this.load(name)),
     ])
     this.maps.delete(map)
     this.maps.set(map, points)
@@ -49,6 +50,20 @@ export class WholeSource implements PointSource {
 
   forget(name: string): void {
     this.columns.delete(name)
+    this.underway.delete(name)
+  }
+
+  /** Fetch a column, once however often it is asked for meanwhile. */
+  private load(name: string): Promise<Column> {
+    const underway = this.underway.get(name)
+    if (underway) return underway
+    const loading = this.client.column(name).then((column) => {
+      // Unless it was forgotten meanwhile, and what came is what it was.
+      if (this.underway.get(name) === loading) this.columns.set(name, column)
+      return column
+    })
+    this.underway.set(name, loading)
+    return loading.finally(() => this.underway.get(name) === loading && this.underway.delete(name))
   }
 
   async inside(points: Points, _map: string, polygon: readonly Point[]): Promise<Uint32Array> {
