@@ -118,7 +118,7 @@ def measure(url: str, process: int, rng: np.random.Generator) -> None:
     for name in ("label", "cluster_C", "quality"):
         report(f"column {name}", fetch(url + f"api/column/{name}?{order}"))
     report("labels of the clusters", fetch(url + f"api/labels/M/cluster_C?{order}"))
-    print(print(f"server: {memory_mb(process, 'VmRSS'):.0f} MB after the first draw"))
+    print(f"server: {memory_mb(process, 'VmRSS'):.0f} MB after the first draw")
     batches = []
     for _ in range(20):
         some = ",".join(f"{one:016x}" for one in rng.choice(numbers, 200).tolist())

@@ -9,7 +9,7 @@ from imagescape import __version__
 from imagescape.collection.clusterings import clustering_names, part_column
 from imagescape.collection.results import describe_features
 from imagescape.collection.vectors import numbers_of
-from imagescape.explore.columns import plain, role_of, shown_columns, tag_counts
+from imagescape.explore.columns import kind_by_type, plain, role_of, shown_columns, tag_counts
 from imagescape.explore.explorer import TILED_ABOVE, Explorer
 from imagescape.explore.order import Order
 from imagescape.explore.pictures import name_of
@@ -37,8 +37,12 @@ def about(explorer: Explorer) -> dict[str, Any]:
     """The collection as `GET api/about` tells it; see docs/explorer.md."""
     scape, (order, version) = explorer.scape, explorer.orders.now()
     columns = [
-        {"name": name, "kind": explorer.column(order, name).kind, "type": str(scape.schema.field(name).type)}
-        | {"role": role_of(scape, name)}
+        {
+            "name": name,
+            "kind": kind_by_type(scape, name) or explorer.column(order, name).kind,
+            "type": str(scape.schema.field(name).type),
+            "role": role_of(scape, name),
+        }
         for name in shown_columns(scape)
     ]
     clusterings = [

@@ -119,10 +119,22 @@ def column_of(scape: Collection, order: Order, name: str) -> Column:
     if types.is_floating(kind) or types.is_decimal(kind):
         return _amounts(values)
     texts = values.cast(pa.string())
-    distinct = pc.count_distinct(texts).as_py()
-    if name in ("uri", "note") or distinct > max(_FEW_CLASSES, min(MOST_CLASSES, 1 + len(order) // 2)):
+    most = max(_FEW_CLASSES, min(MOST_CLASSES, 1 + len(order) // 2))
+    if kind_by_type(scape, name) == "texts" or pc.count_distinct(texts).as_py() > most:
         return Column("texts", _one(texts), {"kind": "texts", "rows": len(order)})
     return _classes(texts)
+
+
+def kind_by_type(scape: Collection, name: str) -> Kind | None:
+    """The kind of a column where its values need not be looked at for it; None where they must be."""
+    kind = scape.schema.field(name).type
+    if types.is_list(kind) or types.is_large_list(kind):
+        return "lists"
+    if types.is_floating(kind) or types.is_decimal(kind) or (types.is_integer(kind) and name in FIXED.names):
+        return "amounts"
+    if types.is_boolean(kind) or role_of(scape, name) == "cluster":
+        return "classes"
+    return "texts" if name in ("uri", NOTE) else None
 
 
 def tag_counts(tags: pa.Array) -> list[dict[str, Any]]:

@@ -133,6 +133,8 @@ class TestColumns:
         assert kinds["words"] == "lists"
         assert kinds["wide"] == "classes"  # 24 different whole numbers are few
         assert "vector" not in kinds
+        for name, kind in kinds.items():  # what is told beforehand is what the values then are
+            assert client.json(f"/api/summary/{name}", order=client.order)["kind"] == kind
         hole = client.rows("/api/column/hole")
         assert np.isnan(hole["value"].to_numpy()).tolist() == [True, True, False] * 8
         assert json.loads(hole.schema.metadata[b"max"]) == 1.0
