@@ -9,15 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
+from starlette.testclient import TestClient
 
 from imagescape.collection.ingest import ingest
 from imagescape.collection.results import ids_of
 from imagescape.collection.store import Collection
-
-pytest.importorskip("starlette", reason="the extra 'explore' is not installed")
-
-from starlette.testclient import TestClient
-
 from imagescape.explore.app import make_app
 from imagescape.explore.explorer import Explorer
 from imagescape.learn.encoder import Architecture, Encoder, Preprocessing
