@@ -85,7 +85,9 @@ export class Explorer {
     const map = maps.find((one) => one.name === asked.map) ?? maps[maps.length - 1]
     const drawable = columns.filter(({ kind }) => kind === 'classes' || kind === 'amounts')
     const clustering = clusterings[clusterings.length - 1]?.column ?? ''
-    const preferred = [asked.colorBy, ...FIRST_COLORS, clustering].find((name) => drawable.some((one) => one.name === name))
+    const preferred = [asked.colorBy, ...FIRST_COLORS, clustering].find((name) =>
+      drawable.some((one) => one.name === name),
+    )
     const colorBy = preferred ?? drawable.find((one) => one.kind === 'classes' && !one.role)?.name ?? ''
     const points = await this.source.points(map.name, [colorBy, clustering].filter(Boolean))
     this.map.show(points)
@@ -127,7 +129,11 @@ export class Explorer {
     const { map } = this.state.values
     const missing = this.columnsNeeded().some((name) => !this.source.column(name))
     if (missing || this.client.about.tiled) {
-      const points = await this.source.points(map, this.columnsNeeded(), this.client.about.tiled ? this.map.camera.box() : undefined)
+      const points = await this.source.points(
+        map,
+        this.columnsNeeded(),
+        this.client.about.tiled ? this.map.camera.box() : undefined,
+      )
       if (turn !== this.asked) return
       if (this.client.about.tiled) this.map.show(points, false)
     }
@@ -154,7 +160,8 @@ export class Explorer {
   visibleCount(): number {
     const { points } = this.map
     let count = 0
-    for (let place = 0; place < points.length; place++) if (points.isVisible(place) && points.x[place] === points.x[place]) count++
+    for (let place = 0; place < points.length; place++)
+      if (points.isVisible(place) && points.x[place] === points.x[place]) count++
     return count
   }
 
@@ -231,7 +238,10 @@ export class Explorer {
   }
 
   /** All that the panel shows of an image. */
-  async look(row: number, features: string): Promise<{ details: Details; hits: readonly Hit[]; near: number[]; reason: string }> {
+  async look(
+    row: number,
+    features: string,
+  ): Promise<{ details: Details; hits: readonly Hit[]; near: number[]; reason: string }> {
     const { map } = this.state.values
     const [details, alike, near] = await Promise.all([
       this.client.details(row),
@@ -248,7 +258,10 @@ export class Explorer {
       return (await this.client.server.mapNeighbors(row, map, NEIGHBORS)).hits.map((hit) => hit.row)
     const [x, y] = [points.x[place], points.y[place]]
     if (x !== x) return []
-    return points.index.nearestRows(x, y, NEIGHBORS + 1).filter((other) => other !== row).slice(0, NEIGHBORS)
+    return points.index
+      .nearestRows(x, y, NEIGHBORS + 1)
+      .filter((other) => other !== row)
+      .slice(0, NEIGHBORS)
   }
 
   /** What the columns in use say of an image, for a card; empty where its values are not here. */
@@ -344,7 +357,10 @@ export class Explorer {
   async findImage(image: Blob, name: string): Promise<void> {
     const { features } = this.client.about
     const usable = [...features].reverse().find((one) => one.by_image)
-    if (!usable) throw new Error(features[0]?.by_image_not || 'There are no features to compare pictures by: imagescape embed NAME.scape')
+    if (!usable)
+      throw new Error(
+        features[0]?.by_image_not || 'There are no features to compare pictures by: imagescape embed NAME.scape',
+      )
     const hits = this.client.server && (await busy(this.client.server.byImage(usable.name, image, HITS)))
     const about = `Nearest by ${usable.name} first`
     if (hits) this.show({ title: `Like ${name}`, hits, query: URL.createObjectURL(image), about })
@@ -408,7 +424,8 @@ export class Explorer {
     const { server, about } = this.client
     const tags = !decision || decision.kind === 'tag' || decision.kind === 'untag'
     if (server && tags) this.tags = await server.tags()
-    const written = decision && { tag: 'tags', untag: 'tags', mark: 'mark', note: 'note', set: '', rename: '' }[decision.kind]
+    const written =
+      decision && { tag: 'tags', untag: 'tags', mark: 'mark', note: 'note', set: '', rename: '' }[decision.kind]
     // The first of its kind makes a column, which then can be coloured by.
     if (server && written && !about.columns.some((one) => one.name === written)) about.columns = await server.columns()
     const columns = new Set<string>()

@@ -23,7 +23,9 @@ const LOOK_EVERY_MS = 15_000
 
 async function open(): Promise<void> {
   const stage = byId('stage')
-  const wait = stage.appendChild(element('div', { class: 'wait', text: 'Loading the map …', attributes: { role: 'status' } }))
+  const wait = stage.appendChild(
+    element('div', { class: 'wait', text: 'Loading the map …', attributes: { role: 'status' } }),
+  )
   watchTheme(() => explorer?.paint())
   let explorer: Explorer | undefined
   const kind = document.querySelector<HTMLMetaElement>('meta[name=imagescape]')?.content
@@ -66,7 +68,9 @@ function assemble(explorer: Explorer, stage: HTMLElement): void {
   new Side(byId('side'), explorer, { rename })
   const find = new Find({
     node: byId('find'),
-    placeholder: client.about.features.some((one) => one.by_text) ? 'Find by words, names, conditions' : 'Find by name, class, condition',
+    placeholder: client.about.features.some((one) => one.by_text)
+      ? 'Find by words, names, conditions'
+      : 'Find by name, class, condition',
     suggest: (text) => suggestionsFor(explorer, text),
     onImage: client.about.features.some((one) => one.by_image)
       ? (image, name) => void explorer.findImage(image, name).catch(complain)
@@ -106,7 +110,12 @@ function assembleViews(explorer: Explorer, keyboard: Keyboard): Review | undefin
   const tabs = (['map', 'review'] as const).map((view) =>
     element('button', {
       text: view === 'map' ? 'Map' : 'Review',
-      attributes: { type: 'button', role: 'tab', 'data-view': view, 'aria-controls': view === 'map' ? 'stage' : 'review' },
+      attributes: {
+        type: 'button',
+        role: 'tab',
+        'data-view': view,
+        'aria-controls': view === 'map' ? 'stage' : 'review',
+      },
       on: { click: () => state.set({ view }) },
     }),
   )
@@ -151,18 +160,50 @@ function assembleKeys(explorer: Explorer, keyboard: Keyboard, panel: Panel, find
   keyboard.add(
     { key: '/', does: 'Find', group: 'Everywhere', act: () => find.focus() },
     { key: '?', does: 'These keys', group: 'Everywhere', act: () => showKeys(keyboard) },
-    { key: 'Escape', shown: 'Esc', does: 'Close, or clear the selection', group: 'Everywhere', act: () => escape(explorer, panel) },
+    {
+      key: 'Escape',
+      shown: 'Esc',
+      does: 'Close, or clear the selection',
+      group: 'Everywhere',
+      act: () => escape(explorer, panel),
+    },
     { key: 'd', does: 'Light or dark', group: 'Everywhere', act: toggleTheme },
-    { key: 'g', does: 'Map or review', group: 'Everywhere', when: () => Boolean(explorer.client.server), act: () => state.set({ view: onMap() ? 'review' : 'map' }) },
-    { key: 'Ctrl+z', shown: 'Ctrl Z', does: 'Undo', group: 'Everywhere', when: () => explorer.writable, act: run(() => explorer.undo()) },
-    { key: 'Ctrl+Z', shown: 'Ctrl Shift Z', does: 'Do again', group: 'Everywhere', when: () => explorer.writable, act: run(() => explorer.redo()) },
+    {
+      key: 'g',
+      does: 'Map or review',
+      group: 'Everywhere',
+      when: () => Boolean(explorer.client.server),
+      act: () => state.set({ view: onMap() ? 'review' : 'map' }),
+    },
+    {
+      key: 'Ctrl+z',
+      shown: 'Ctrl Z',
+      does: 'Undo',
+      group: 'Everywhere',
+      when: () => explorer.writable,
+      act: run(() => explorer.undo()),
+    },
+    {
+      key: 'Ctrl+Z',
+      shown: 'Ctrl Shift Z',
+      does: 'Do again',
+      group: 'Everywhere',
+      when: () => explorer.writable,
+      act: run(() => explorer.redo()),
+    },
     { key: 'v', does: 'Move the map', group, when: onMap, act: () => state.set({ tool: 'move' }) },
     { key: 'l', does: 'Lasso', group, when: onMap, act: () => state.set({ tool: 'lasso' }) },
     { key: 'r', does: 'Rectangle', group, when: onMap, act: () => state.set({ tool: 'rectangle' }) },
     { key: 'i', does: 'Images or points', group, when: onMap, act: () => cycleImages(explorer) },
     { key: 'n', does: 'Next image', group, when: onMap, act: () => panel.step(1) },
     { key: 'p', does: 'Previous image', group, when: onMap, act: () => panel.step(-1) },
-    { key: 'm', does: 'Show the image on the map', group, when: onMap, act: () => explorer.map.goTo(explorer.map.points.place(state.values.focus)) },
+    {
+      key: 'm',
+      does: 'Show the image on the map',
+      group,
+      when: onMap,
+      act: () => explorer.map.goTo(explorer.map.points.place(state.values.focus)),
+    },
     { key: 'w', does: 'Panel wide or narrow', group, when: onMap, act: () => panel.widen() },
     { key: '\\', does: 'Side open or shut', group, when: onMap, act: () => byId('side').toggleAttribute('hidden') },
     { key: 't', does: 'Tag', group, when: writing, act: tag },
@@ -199,10 +240,24 @@ function assembleDrops(explorer: Explorer): void {
     const canFind = client.server && client.about.features.some((one) => one.by_image)
     return [
       ...(canFind
-        ? [{ title: 'Find images like it', hint: 'compared by the collection’s own encoder', icon: 'search' as const, act: (files: File[]) => void explorer.findImage(files[0], files[0].name).catch(complain) }]
+        ? [
+            {
+              title: 'Find images like it',
+              hint: 'compared by the collection’s own encoder',
+              icon: 'search' as const,
+              act: (files: File[]) => void explorer.findImage(files[0], files[0].name).catch(complain),
+            },
+          ]
         : []),
       ...(client.server && map?.places
-        ? [{ title: 'Show where it belongs', hint: 'one or more, put on the map and not stored', icon: 'pin' as const, act: (files: File[]) => void explorer.place(files).catch(complain) }]
+        ? [
+            {
+              title: 'Show where it belongs',
+              hint: 'one or more, put on the map and not stored',
+              icon: 'pin' as const,
+              act: (files: File[]) => void explorer.place(files).catch(complain),
+            },
+          ]
         : []),
     ]
   })
@@ -217,7 +272,8 @@ async function renameCluster(explorer: Explorer, columnName: string, code: numbe
     value: column.names[code],
     hint: 'Names stand beside the numbers of clusters and follow their images. Leave it empty for no name.',
   })
-  if (name !== null) await explorer.act({ kind: 'rename', clustering: of.name, cluster: Number(value), name: name.trim() })
+  if (name !== null)
+    await explorer.act({ kind: 'rename', clustering: of.name, cluster: Number(value), name: name.trim() })
 }
 
 /** Notice when another program writes to the table. */

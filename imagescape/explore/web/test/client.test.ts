@@ -42,8 +42,21 @@ describe('Arrow', () => {
 describe('csv', () => {
   it('quotes what needs it, and nothing becomes a formula of its own', () => {
     const details = [
-      { id: 'a1', values: [['label', 'cat, "big"'], ['width', 3], ['tags', ['x', 'y']]] },
-      { id: 'b2', values: [['label', null], ['width', 4]] },
+      {
+        id: 'a1',
+        values: [
+          ['label', 'cat, "big"'],
+          ['width', 3],
+          ['tags', ['x', 'y']],
+        ],
+      },
+      {
+        id: 'b2',
+        values: [
+          ['label', null],
+          ['width', 4],
+        ],
+      },
     ] as unknown as Details[]
     expect(csv(details)).toBe('image_id,label,width,tags\r\na1,"cat, ""big""",3,"[""x"",""y""]"\r\nb2,,4,\r\n')
   })
@@ -80,7 +93,19 @@ describe('tilesFor', () => {
 
 describe('sampleWeights', () => {
   it('share out what lies deeper among what is here', () => {
-    const tree: Quadtree = { x0: 0, y0: 0, size: 4, depth: 2, capacity: 2, tiles: [[0, 0, 0, 2], [1, 0, 0, 2], [1, 1, 1, 1], [2, 1, 1, 9]] }
+    const tree: Quadtree = {
+      x0: 0,
+      y0: 0,
+      size: 4,
+      depth: 2,
+      capacity: 2,
+      tiles: [
+        [0, 0, 0, 2],
+        [1, 0, 0, 2],
+        [1, 1, 1, 1],
+        [2, 1, 1, 9],
+      ],
+    }
     const [x, y] = [Float32Array.of(0.5, 3.5, 1.5, 1.2, 3.9), Float32Array.of(0.5, 3.5, 1.5, 0.1, 4)]
     // All of level 1 is here: three of the five points lie in its lower left square, below which there are nine more.
     expect([...sampleWeights(tree, tree.tiles.slice(0, 3), x, y)]).toEqual([4, 1, 4, 4, 1])
@@ -90,7 +115,11 @@ describe('sampleWeights', () => {
 })
 
 describe('filters and shades', () => {
-  const classes = columnOf('c', { kind: 'classes', rows: 4, names: ['a', 'b'], colors: ['#ff0000', '#0000ff'], counts: [2, 1] }, Int32Array.of(0, 1, -1, 0))
+  const classes = columnOf(
+    'c',
+    { kind: 'classes', rows: 4, names: ['a', 'b'], colors: ['#ff0000', '#0000ff'], counts: [2, 1] },
+    Int32Array.of(0, 1, -1, 0),
+  )
   const amounts = columnOf('v', { kind: 'amounts', rows: 4, low: 0, high: 1 }, Float64Array.of(0.1, 0.9, NaN, 0.5))
   const known = (name: string) => (name === 'c' ? classes : amounts)
 
@@ -108,7 +137,12 @@ describe('filters and shades', () => {
   })
 
   it('colour by class, hide what does not pass, and dim what is not selected', () => {
-    const shades = shadesOf(4, { column: classes, theme: 'light', passing: Uint8Array.of(1, 1, 1, 0), bright: new RowSet([0], 4) })
+    const shades = shadesOf(4, {
+      column: classes,
+      theme: 'light',
+      passing: Uint8Array.of(1, 1, 1, 0),
+      bright: new RowSet([0], 4),
+    })
     expect([...shades.slice(0, 3)]).toEqual([255, 0, 0])
     expect([...shades.slice(4, 7)]).toEqual([0, 0, 255])
     expect(shades[3]).toBeGreaterThan(shades[7])

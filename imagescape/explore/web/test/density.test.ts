@@ -16,13 +16,25 @@ function picture(points: [number, number, number[]][], weights?: number[]) {
 
 describe('densityPicture', () => {
   it('has the mean colour of the points of each spot, and none where there are none', () => {
-    const [left, right] = picture([[0.2, 0.5, red], [0.7, 0.1, blue], [0.9, 0.9, blue], [0.1, 0.1, blue]])
+    const [left, right] = picture([
+      [0.2, 0.5, red],
+      [0.7, 0.1, blue],
+      [0.9, 0.9, blue],
+      [0.1, 0.1, blue],
+    ])
     expect(left.slice(0, 3)).toEqual([64, 0, 191])
     expect(right).toEqual([0, 0, 0, 0])
   })
 
   it('is fuller where there is more, and does not see what is hidden or outside', () => {
-    const [left, right] = picture([[0.5, 0.5, red], [1.5, 0.5, red], [1.6, 0.5, red], [0.5, 0.5, hidden], [0.5, 3, red], [-1, 0.5, red]])
+    const [left, right] = picture([
+      [0.5, 0.5, red],
+      [1.5, 0.5, red],
+      [1.6, 0.5, red],
+      [0.5, 0.5, hidden],
+      [0.5, 3, red],
+      [-1, 0.5, red],
+    ])
     expect(left[3]).toBeGreaterThan(0)
     expect(right[3]).toBeGreaterThan(left[3])
   })
@@ -34,7 +46,9 @@ describe('densityPicture', () => {
       const colors = Uint8Array.from([...red, ...blue])
       return densityPicture({ places, colors, weights: Float32Array.from(weights) }, [[0, 2]], wide, 41, 41).pixels
     }
-    const at = (pixels: Uint8ClampedArray, column: number, line: number) => [...pixels.slice(4 * (line * 41 + column), 4 * (line * 41 + column) + 4)]
+    const at = (pixels: Uint8ClampedArray, column: number, line: number) => [
+      ...pixels.slice(4 * (line * 41 + column), 4 * (line * 41 + column) + 4),
+    ]
     const even = of([50, 50])
     expect(at(even, 10, 20).slice(0, 3)).toEqual([255, 0, 0])
     expect(at(even, 8, 21).slice(0, 3)).toEqual([255, 0, 0])

@@ -86,4 +86,3 @@ function winding(x: number, y: number, polygon: { x: number; y: number }[]): num
   })
   return turned / (2 * Math.PI)
 }
-

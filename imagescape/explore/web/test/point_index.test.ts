@@ -28,7 +28,9 @@ describe('PointIndex', () => {
       const box = { left: -12 + 40 * random(), bottom: 99 + 15 * random(), right: 0, top: 0 }
       box.right = box.left + 20 * random()
       box.top = box.bottom + 10 * random()
-      const within = rows(3000).filter((row) => x[row] >= box.left && x[row] <= box.right && y[row] >= box.bottom && y[row] <= box.top)
+      const within = rows(3000).filter(
+        (row) => x[row] >= box.left && x[row] <= box.right && y[row] >= box.bottom && y[row] <= box.top,
+      )
       expect([...index.inBox(box)]).toEqual(within)
       const polygon = rows(7).map(() => ({ x: -12 + 55 * random(), y: 99 + 22 * random() }))
       expect([...index.inPolygon(polygon)]).toEqual(rows(3000).filter((row) => isInside(x[row], y[row], polygon)))
@@ -60,7 +62,9 @@ describe('PointIndex', () => {
   it('bears points that all lie in one place, and none at all', () => {
     const same = new PointIndex(new Float32Array(100).fill(3), new Float32Array(100).fill(3))
     expect(same.nearestRows(3, 3, 100)).toHaveLength(100)
-    expect(new PointIndex(new Float32Array(0), new Float32Array(0)).inBox({ left: -1, right: 1, bottom: -1, top: 1 })).toHaveLength(0)
+    expect(
+      new PointIndex(new Float32Array(0), new Float32Array(0)).inBox({ left: -1, right: 1, bottom: -1, top: 1 }),
+    ).toHaveLength(0)
   })
 })
 

@@ -1,5 +1,13 @@
 import { describe, expect, it } from 'vitest'
-import { cellSide, levelFor, rankOf, seatOf, ThumbnailLayout, wholeCells, type Placed } from '../src/map/thumbnail_layout'
+import {
+  cellSide,
+  levelFor,
+  rankOf,
+  seatOf,
+  ThumbnailLayout,
+  wholeCells,
+  type Placed,
+} from '../src/map/thumbnail_layout'
 import { PointIndex } from '../src/map/point_index'
 import { widened } from '../src/map/geometry'
 import { generator } from './generator'
@@ -27,7 +35,10 @@ describe('ThumbnailLayout', () => {
     const frame = { extent, level: 4 }
     const side = cellSide(frame)
     const size = side * 0.86
-    const seats = place(new ThumbnailLayout(), 4, extent).map((one) => ({ ...seatOf(one, frame, size, x[one.row], y[one.row]), row: one.row }))
+    const seats = place(new ThumbnailLayout(), 4, extent).map((one) => ({
+      ...seatOf(one, frame, size, x[one.row], y[one.row]),
+      row: one.row,
+    }))
     expect(seats.length).toBeGreaterThan(100)
     for (const a of seats) {
       expect(Math.max(Math.abs(a.x - x[a.row]), Math.abs(a.y - y[a.row]))).toBeLessThanOrEqual(size / 2 + 1e-3)
@@ -46,7 +57,11 @@ describe('ThumbnailLayout', () => {
       const other = best.get(key)
       if (other === undefined || rankOf(row) < rankOf(other)) best.set(key, row)
     }
-    expect(place(new ThumbnailLayout(), 3, widened(extent, 0.1)).map((one) => one.row).sort()).toEqual([...best.values()].sort())
+    expect(
+      place(new ThumbnailLayout(), 3, widened(extent, 0.1))
+        .map((one) => one.row)
+        .sort(),
+    ).toEqual([...best.values()].sort())
   })
 
   it('keeps images where they are while the map is moved', () => {
@@ -81,7 +96,8 @@ describe('ThumbnailLayout', () => {
     const placed = new ThumbnailLayout().place(frame, frame.extent, [0, 1, 2, 3, 4, 5, 6, 7, 8], px, py, true)
     expect(new Set(placed.map((one) => one.row)).size).toBe(9)
     expect(new Set(placed.map((one) => `${one.column},${one.line}`)).size).toBe(9)
-    for (const { column, line } of placed) expect(Math.max(Math.abs(column - 4), Math.abs(line - 4))).toBeLessThanOrEqual(1)
+    for (const { column, line } of placed)
+      expect(Math.max(Math.abs(column - 4), Math.abs(line - 4))).toBeLessThanOrEqual(1)
   })
 
   it('gives a cell back to a row whose own it is', () => {

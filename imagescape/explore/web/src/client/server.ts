@@ -125,7 +125,9 @@ export class ServerClient implements Client, ServerActions {
 
   async neighbors(row: number, features: string, count: number): Promise<Neighbors> {
     const query = new URLSearchParams({ k: String(count), features })
-    const answer = (await (await this.get(`api/neighbors/${this.id(row)}?${query}`)).json()) as { features: NeighborsJson }
+    const answer = (await (await this.get(`api/neighbors/${this.id(row)}?${query}`)).json()) as {
+      features: NeighborsJson
+    }
     return this.asNeighbors(answer.features)
   }
 
@@ -187,7 +189,10 @@ export class ServerClient implements Client, ServerActions {
 
   async queue(name: string, count: number): Promise<{ count: number; items: Item[] }> {
     const query = new URLSearchParams({ start: '0', count: String(count), open: '1' })
-    return (await (await this.get(`api/queues/${encodeURIComponent(name)}?${query}`)).json()) as { count: number; items: Item[] }
+    return (await (await this.get(`api/queues/${encodeURIComponent(name)}?${query}`)).json()) as {
+      count: number
+      items: Item[]
+    }
   }
 
   async select(rows: ArrayLike<number>): Promise<void> {
@@ -201,7 +206,12 @@ export class ServerClient implements Client, ServerActions {
   }
 
   async state(): Promise<{ version: number; order: string; undo: Act | null; redo: Act | null }> {
-    return (await (await get('api/state')).json()) as { version: number; order: string; undo: Act | null; redo: Act | null }
+    return (await (await get('api/state')).json()) as {
+      version: number
+      order: string
+      undo: Act | null
+      redo: Act | null
+    }
   }
 
   async tree(map: string): Promise<Quadtree> {
@@ -267,7 +277,9 @@ function post(address: string, body: unknown): Promise<Response> {
 }
 
 function send(method: string, address: string, body: unknown): Promise<Response> {
-  return checked(fetch(address, { method, headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body) }))
+  return checked(
+    fetch(address, { method, headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body) }),
+  )
 }
 
 function upload(address: string, body: Blob): Promise<Response> {
@@ -283,5 +295,8 @@ async function checked(underway: Promise<Response>): Promise<Response> {
   }
   if (response.ok) return response
   const said = (await response.json().catch(() => null)) as { error?: { code: string; message: string } } | null
-  throw new ServerError(said?.error?.code ?? 'internal', said?.error?.message ?? `The server answered ${response.status}.`)
+  throw new ServerError(
+    said?.error?.code ?? 'internal',
+    said?.error?.message ?? `The server answered ${response.status}.`,
+  )
 }

@@ -115,7 +115,9 @@ export class StaticClient implements Client {
   }
 
   private sheetOf(sheet: number): Promise<(Blob | null)[]> {
-    return kept(this.sheets, sheet, async () => unpackThumbnails(await (await get(`data/sheets/${sheet}.bin`)).arrayBuffer()))
+    return kept(this.sheets, sheet, async () =>
+      unpackThumbnails(await (await get(`data/sheets/${sheet}.bin`)).arrayBuffer()),
+    )
   }
 }
 
@@ -174,6 +176,9 @@ async function arrow(address: string) {
 
 async function get(address: string): Promise<Response> {
   const response = await fetch(address).catch(() => null)
-  if (!response?.ok) throw new Error(`${address} cannot be read. Pages that are opened as files may not read others: put them on a web server.`)
+  if (!response?.ok)
+    throw new Error(
+      `${address} cannot be read. Pages that are opened as files may not read others: put them on a web server.`,
+    )
   return response
 }

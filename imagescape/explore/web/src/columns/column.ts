@@ -55,10 +55,23 @@ export interface Summary {
 }
 
 /** A column made of its summary and its values. */
-export function columnOf(name: string, about: Summary, values: Int32Array | Float64Array | ((place: number) => string)): Column {
+export function columnOf(
+  name: string,
+  about: Summary,
+  values: Int32Array | Float64Array | ((place: number) => string),
+): Column {
   if (about.kind === 'classes') {
     const { names = [], counts = [], colors = [], rows } = about
-    return { kind: 'classes', name, names, values: about.values ?? [], counts, colors, rows, codes: values as Int32Array }
+    return {
+      kind: 'classes',
+      name,
+      names,
+      values: about.values ?? [],
+      counts,
+      colors,
+      rows,
+      codes: values as Int32Array,
+    }
   }
   if (about.kind === 'amounts') {
     const { low = 0, high = 0, min = low, max = high } = about
@@ -76,6 +89,7 @@ export function withValues(column: Column, values: Int32Array | Float64Array): C
 /** What a column says of an image, as text; "" where it says nothing. */
 export function textOf(column: Column, place: number): string {
   if (column.kind === 'classes') return column.codes[place] < 0 ? '' : column.names[column.codes[place]]
-  if (column.kind === 'amounts') return column.values[place] === column.values[place] ? readable(column.values[place]) : ''
+  if (column.kind === 'amounts')
+    return column.values[place] === column.values[place] ? readable(column.values[place]) : ''
   return column.get(place)
 }

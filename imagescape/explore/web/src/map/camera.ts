@@ -164,10 +164,7 @@ export function zoomed(view: View, size: Size, factor: number, about: Point): Vi
 export function fitted(box: Box, size: Size, margin = 52): View {
   const width = Math.max(box.right - box.left, Number.MIN_VALUE)
   const height = Math.max(box.top - box.bottom, Number.MIN_VALUE)
-  const scale = Math.min(
-    Math.max(60, size.width - 2 * margin) / width,
-    Math.max(60, size.height - 2 * margin) / height,
-  )
+  const scale = Math.min(Math.max(60, size.width - 2 * margin) / width, Math.max(60, size.height - 2 * margin) / height)
   return { x: (box.left + box.right) / 2, y: (box.bottom + box.top) / 2, scale }
 }
 

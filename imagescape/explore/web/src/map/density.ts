@@ -74,7 +74,13 @@ function blurred(values: Float32Array, width: number, height: number): Float32Ar
 }
 
 /** Means over `lines` lines of `length` spots that are `step` apart; the lines are `gap` apart. */
-function along(values: Float32Array, length: number, lines: number, step: number, gap: number): Float32Array<ArrayBuffer> {
+function along(
+  values: Float32Array,
+  length: number,
+  lines: number,
+  step: number,
+  gap: number,
+): Float32Array<ArrayBuffer> {
   const means = new Float32Array(values.length)
   for (let line = 0; line < lines; line++) {
     const at = (i: number) => (i < 0 || i >= length ? 0 : values[line * gap + i * step])

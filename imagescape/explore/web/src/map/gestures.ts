@@ -86,8 +86,7 @@ export function attachGestures(node: HTMLElement, camera: Camera, targets: Gestu
 
   function draw(here: Point): void {
     const first = (outline as Point[])[0]
-    if (shape === 'rectangle')
-      outline = [first, { x: here.x, y: first.y }, here, { x: first.x, y: here.y }]
+    if (shape === 'rectangle') outline = [first, { x: here.x, y: first.y }, here, { x: first.x, y: here.y }]
     else {
       const last = (outline as Point[])[(outline as Point[]).length - 1]
       if (Math.hypot(here.x - last.x, here.y - last.y) >= 3) (outline as Point[]).push(here)

@@ -55,7 +55,8 @@ export class Labels {
         node.remove()
         this.nodes.delete(id)
       }
-    for (const one of this.shown) if (!this.nodes.has(one.id)) this.nodes.set(one.id, this.node.appendChild(this.label(one)))
+    for (const one of this.shown)
+      if (!this.nodes.has(one.id)) this.nodes.set(one.id, this.node.appendChild(this.label(one)))
   }
 
   private label(one: Named): HTMLElement {

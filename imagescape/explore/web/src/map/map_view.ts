@@ -108,7 +108,11 @@ export class MapView {
         this.outline = outline
         this.draw()
       },
-      onSelect: (outline, add) => targets.onSelect(outline.map(({ x, y }) => this.camera.toMap(x, y)), add),
+      onSelect: (outline, add) =>
+        targets.onSelect(
+          outline.map(({ x, y }) => this.camera.toMap(x, y)),
+          add,
+        ),
     })
   }
 
@@ -191,7 +195,8 @@ export class MapView {
     requestAnimationFrame(() => {
       const at = this.camera.toPage(x, y)
       const { width, height } = this.camera.size
-      if (at.x < 30 || at.y < 30 || at.x > width - 30 || at.y > height - 30) this.camera.fly({ ...this.camera.view, x, y })
+      if (at.x < 30 || at.y < 30 || at.x > width - 30 || at.y > height - 30)
+        this.camera.fly({ ...this.camera.view, x, y })
     })
   }
 
@@ -303,7 +308,8 @@ export class MapView {
   /** How large points are: less than the space between them, so that they change with the zoom and not with the part. */
   private dotPx(): number {
     const { extent } = this.points.index
-    const space = ((extent.right - extent.left) / Math.sqrt(this.points.index.order.length + 1)) * this.camera.view.scale
+    const space =
+      ((extent.right - extent.left) / Math.sqrt(this.points.index.order.length + 1)) * this.camera.view.scale
     return Math.min(11, Math.max(2.2, space * 0.62))
   }
 
@@ -358,7 +364,10 @@ export class MapView {
     this.placed = { list, box: wide, frame }
     const inView = list.filter(({ row }) => this.isIn(box, row))
     const others = list.filter(({ row }) => !this.isIn(box, row))
-    this.thumbnails.want('map', [...inView, ...others].map(({ row }) => this.points.row(row)))
+    this.thumbnails.want(
+      'map',
+      [...inView, ...others].map(({ row }) => this.points.row(row)),
+    )
     return frame
   }
 
@@ -392,7 +401,10 @@ export class MapView {
   goToGuests(): void {
     if (this.guests.length === 1) {
       const { extent } = this.points.index
-      const scale = Math.max(this.camera.view.scale, (Math.sqrt(this.points.length) * 40) / (extent.right - extent.left))
+      const scale = Math.max(
+        this.camera.view.scale,
+        (Math.sqrt(this.points.length) * 40) / (extent.right - extent.left),
+      )
       this.camera.fly({ x: this.guests[0].x, y: this.guests[0].y, scale })
     } else this.fit()
   }

@@ -51,7 +51,10 @@ export class Overlay {
   clear(): void {
     const { width, height } = this.camera.size
     this.ratio = window.devicePixelRatio || 1
-    if (this.canvas.width !== Math.round(width * this.ratio) || this.canvas.height !== Math.round(height * this.ratio)) {
+    if (
+      this.canvas.width !== Math.round(width * this.ratio) ||
+      this.canvas.height !== Math.round(height * this.ratio)
+    ) {
       this.canvas.width = Math.round(width * this.ratio)
       this.canvas.height = Math.round(height * this.ratio)
     }
@@ -96,7 +99,8 @@ export class Overlay {
       if (on(marks.focus)) this.line(at(marks.focus), at(place), colors.neighbor)
       this.ring(at(place), squares.get(place), colors.neighbor, 2)
     }
-    for (const place of marks.hits.slice(0, MOST_RINGS)) if (on(place)) this.ring(at(place), squares.get(place), colors.hit, 2)
+    for (const place of marks.hits.slice(0, MOST_RINGS))
+      if (on(place)) this.ring(at(place), squares.get(place), colors.hit, 2)
     if (on(marks.hovered)) this.ring(at(marks.hovered), squares.get(marks.hovered), colors.ink, 1.5)
     if (!on(marks.focus)) return
     this.ring(at(marks.focus), squares.get(marks.focus), colors.focus, 3)
@@ -173,7 +177,8 @@ export class Overlay {
 
   private ring(at: Point, square: Shown | undefined, color: string, width: number): void {
     const { pen } = this
-    if (at.x < -100 || at.y < -100 || at.x > this.camera.size.width + 100 || at.y > this.camera.size.height + 100) return
+    if (at.x < -100 || at.y < -100 || at.x > this.camera.size.width + 100 || at.y > this.camera.size.height + 100)
+      return
     pen.strokeStyle = color
     pen.lineWidth = width
     pen.beginPath()

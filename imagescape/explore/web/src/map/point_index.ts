@@ -91,7 +91,12 @@ export class PointIndex {
     let reach = Math.min(radius, 1.5 * this.cell)
     for (;;) {
       const found: { row: number; distance: number }[] = []
-      for (const [start, end] of this.stretches({ left: x - reach, right: x + reach, bottom: y - reach, top: y + reach }))
+      for (const [start, end] of this.stretches({
+        left: x - reach,
+        right: x + reach,
+        bottom: y - reach,
+        top: y + reach,
+      }))
         for (let i = start; i < end; i++) {
           const row = this.order[i]
           const distance = Math.hypot(this.x[row] - x, this.y[row] - y)

@@ -110,7 +110,9 @@ export class TiledSource implements PointSource {
     const touching = tree.tiles.filter(([z, x, y]) => overlap(box, tileBox(tree, z, x, y)))
     const count = touching.reduce((sum, [, , , here]) => sum + here, 0)
     if (count > MOST_SELECTED)
-      throw new Error(`There are up to ${count.toLocaleString('en')} images in there; at most a million can be selected. Draw around fewer.`)
+      throw new Error(
+        `There are up to ${count.toLocaleString('en')} images in there; at most a million can be selected. Draw around fewer.`,
+      )
     const rows: number[] = []
     const columns = filters.columns
     for (const tile of await this.load(map, touching, columns)) {
@@ -134,7 +136,9 @@ export class TiledSource implements PointSource {
     const loaded: Tile[] = []
     for (let start = 0; start < wanted.length; start += AT_ONCE)
       loaded.push(
-        ...(await Promise.all(wanted.slice(start, start + AT_ONCE).map(([z, x, y]) => this.tile(map, z, x, y, columns)))),
+        ...(await Promise.all(
+          wanted.slice(start, start + AT_ONCE).map(([z, x, y]) => this.tile(map, z, x, y, columns)),
+        )),
       )
     return loaded
   }
@@ -149,7 +153,12 @@ export class TiledSource implements PointSource {
     return found
   }
 
-  private joined(tiles: readonly Tile[], columns: readonly string[], tree: Quadtree, chosen: readonly TileAddress[]): Points {
+  private joined(
+    tiles: readonly Tile[],
+    columns: readonly string[],
+    tree: Quadtree,
+    chosen: readonly TileAddress[],
+  ): Points {
     const count = tiles.reduce((sum, tile) => sum + tile.rows.length, 0)
     const [rows, x, y] = [new Uint32Array(count), new Float32Array(count), new Float32Array(count)]
     const values = new Map(columns.map((name) => [name, this.valuesFor(name, count)]))
@@ -191,7 +200,12 @@ export function tilesFor(tree: Quadtree, box: Box, most: number): TileAddress[] 
  * deeper are shared out among those that are here. A tile holds as many points of a dense part as of a thin one, so
  * without this their edges would be seen.
  */
-export function sampleWeights(tree: Quadtree, chosen: readonly TileAddress[], x: Float32Array, y: Float32Array): Float32Array {
+export function sampleWeights(
+  tree: Quadtree,
+  chosen: readonly TileAddress[],
+  x: Float32Array,
+  y: Float32Array,
+): Float32Array {
   const level = Math.max(0, ...chosen.map(([z]) => z))
   const side = 2 ** level
   const square = (value: number, start: number) =>

@@ -107,7 +107,11 @@ export class ThumbnailLayout {
         this.put({ row, column, line })
       } else if (!this.cellOf.has(row)) without.push(row)
     }
-    if (everyone) this.seat(without.filter((row) => !this.cellOf.has(row)).sort((a, b) => rank(a) - rank(b)), cell)
+    if (everyone)
+      this.seat(
+        without.filter((row) => !this.cellOf.has(row)).sort((a, b) => rank(a) - rank(b)),
+        cell,
+      )
     else this.dismissGuests(cell)
     return this.within(box, side)
   }
@@ -164,8 +168,7 @@ export class ThumbnailLayout {
 /** Where the middle of an image of `size` lies, as near to its point (x, y) as its cell allows; all in units of the map. */
 export function seatOf(placed: Placed, frame: Frame, size: number, x: number, y: number): { x: number; y: number } {
   const side = cellSide(frame)
-  const hold = (value: number, start: number) =>
-    Math.min(start + side - size / 2, Math.max(start + size / 2, value))
+  const hold = (value: number, start: number) => Math.min(start + side - size / 2, Math.max(start + size / 2, value))
   return {
     x: hold(x, frame.extent.left + placed.column * side),
     y: hold(y, frame.extent.bottom + placed.line * side),

@@ -10,7 +10,9 @@ export function ask(
 ): Promise<string | null> {
   return new Promise((resolve) => {
     let answer: string | null = null
-    const input = element('input', { attributes: { type: 'text', value, list: choices.length ? 'choices' : null, autocomplete: 'off' } })
+    const input = element('input', {
+      attributes: { type: 'text', value, list: choices.length ? 'choices' : null, autocomplete: 'off' },
+    })
     const dialog = element('dialog', { attributes: { 'aria-label': title }, on: { close: () => done() } })
     const form = element(
       'form',
@@ -30,7 +32,11 @@ export function ask(
     )
     if (choices.length)
       form.append(
-        element('datalist', { attributes: { id: 'choices' } }, ...choices.map((one) => element('option', { attributes: { value: one } }))),
+        element(
+          'datalist',
+          { attributes: { id: 'choices' } },
+          ...choices.map((one) => element('option', { attributes: { value: one } })),
+        ),
       )
     const done = () => {
       dialog.remove()
@@ -57,12 +63,23 @@ export function showKeys(keyboard: Keyboard): void {
         'dl',
         { class: 'keys' },
         ...[...lines].map(([does, keys]) =>
-          element('div', {}, element('dd', { text: does }), element('dt', {}, ...keys.map((key) => element('kbd', { text: key })))),
+          element(
+            'div',
+            {},
+            element('dd', { text: does }),
+            element('dt', {}, ...keys.map((key) => element('kbd', { text: key }))),
+          ),
         ),
       ),
     )
   }
-  dialog.append(element('div', { class: 'row' }, button('Close', () => dialog.close(), { class: 'main' })))
+  dialog.append(
+    element(
+      'div',
+      { class: 'row' },
+      button('Close', () => dialog.close(), { class: 'main' }),
+    ),
+  )
   document.body.append(dialog)
   dialog.showModal()
 }
@@ -71,7 +88,11 @@ export function showKeys(keyboard: Keyboard): void {
 export function showLarge(url: string, name: string): void {
   const dialog = element(
     'dialog',
-    { class: 'lightbox', attributes: { 'aria-label': name }, on: { click: () => dialog.close(), close: () => dialog.remove() } },
+    {
+      class: 'lightbox',
+      attributes: { 'aria-label': name },
+      on: { click: () => dialog.close(), close: () => dialog.remove() },
+    },
     element('img', { attributes: { src: url, alt: name } }),
     button('Close', () => dialog.close(), { icon: 'close' }),
   )

@@ -44,7 +44,10 @@ export class Find {
         keydown: (event) => this.key(event),
       },
     })
-    this.list = element('ul', { class: 'suggestions', attributes: { id: 'suggestions', role: 'listbox', 'aria-label': 'Ways to find it', hidden: true } })
+    this.list = element('ul', {
+      class: 'suggestions',
+      attributes: { id: 'suggestions', role: 'listbox', 'aria-label': 'Ways to find it', hidden: true },
+    })
     const box = element('div', { class: 'search' }, icon('search'), this.input)
     if (options.onImage) {
       const file = element('input', {
@@ -56,7 +59,10 @@ export class Find {
           },
         },
       })
-      box.append(file, button('Find images like a picture of yours', () => file.click(), { icon: 'image' }))
+      box.append(
+        file,
+        button('Find images like a picture of yours', () => file.click(), { icon: 'image' }),
+      )
       document.addEventListener('paste', (event) => this.paste(event))
     }
     options.node.append(box, this.list)

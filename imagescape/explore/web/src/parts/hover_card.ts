@@ -43,12 +43,7 @@ export class HoverCard {
     this.row = card.row
     this.node.dataset.row = String(card.row)
     const picture = element('div', { class: 'picture' })
-    fill(
-      this.node,
-      picture,
-      element('h2', { text: card.title }),
-      ...card.lines.map((text) => element('p', { text })),
-    )
+    fill(this.node, picture, element('h2', { text: card.title }), ...card.lines.map((text) => element('p', { text })))
     void card.picture.then((url) => {
       if (this.row !== card.row) return // the pointer is elsewhere by now
       if (url) fill(picture, element('img', { attributes: { src: url, alt: '' } }))

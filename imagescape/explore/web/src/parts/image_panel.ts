@@ -56,9 +56,21 @@ export function imagePanel(view: ImageView, thumbnails: Thumbnails, actions: Ima
             { class: 'row' },
             element('h3', { text: 'Near on the map' }),
             element('span', { class: 'spacer' }),
-            view.alike ? element('small', { class: 'soft', text: `${both.size} of ${Math.min(SHOWN_NEIGHBORS, near.size)} also alike` }) : null,
+            view.alike
+              ? element('small', {
+                  class: 'soft',
+                  text: `${both.size} of ${Math.min(SHOWN_NEIGHBORS, near.size)} also alike`,
+                })
+              : null,
           ),
-          strip(view.near.map((row) => ({ row, distance: 0 })), () => '', 'Near on the map', both, thumbnails, actions),
+          strip(
+            view.near.map((row) => ({ row, distance: 0 })),
+            () => '',
+            'Near on the map',
+            both,
+            thumbnails,
+            actions,
+          ),
         )
       : null,
     element('section', {}, element('h3', { text: 'Columns' }), facts(view)),
@@ -107,7 +119,13 @@ function editing({ row, details }: ImageView, edit: NonNullable<ImageActions['ed
 
 function tagEditor(row: number, tags: readonly string[], edit: NonNullable<ImageActions['edit']>): HTMLElement {
   const input = element('input', {
-    attributes: { type: 'text', placeholder: 'Add a tag', 'aria-label': 'Add a tag', list: 'known-tags', autocomplete: 'off' },
+    attributes: {
+      type: 'text',
+      placeholder: 'Add a tag',
+      'aria-label': 'Add a tag',
+      list: 'known-tags',
+      autocomplete: 'off',
+    },
     on: {
       keydown: (event) => {
         if (event.key === 'Enter' && input.value.trim()) edit.tag(row, input.value.trim(), true)
@@ -126,13 +144,18 @@ function tagEditor(row: number, tags: readonly string[], edit: NonNullable<Image
       ),
     ),
     input,
-    element('datalist', { attributes: { id: 'known-tags' } }, ...edit.knownTags().map((tag) => element('option', { attributes: { value: tag } }))),
+    element(
+      'datalist',
+      { attributes: { id: 'known-tags' } },
+      ...edit.knownTags().map((tag) => element('option', { attributes: { value: tag } })),
+    ),
   )
 }
 
 function alikeHead(alike: NonNullable<ImageView['alike']>, actions: ImageActions): HTMLElement {
   const choice = element('select', { attributes: { 'aria-label': 'Alike by which features' } })
-  for (const name of alike.choices) choice.append(element('option', { text: name, attributes: { value: name, selected: name === alike.features } }))
+  for (const name of alike.choices)
+    choice.append(element('option', { text: name, attributes: { value: name, selected: name === alike.features } }))
   choice.addEventListener('change', () => actions.chooseFeatures(choice.value))
   return element(
     'div',
@@ -160,7 +183,11 @@ function strip(
         'button',
         {
           class: both.has(hit.row) ? 'both' : '',
-          attributes: { type: 'button', 'data-row': hit.row, 'aria-label': `${label} ${index + 1}${text ? `, distance ${text}` : ''}` },
+          attributes: {
+            type: 'button',
+            'data-row': hit.row,
+            'aria-label': `${label} ${index + 1}${text ? `, distance ${text}` : ''}`,
+          },
           on: {
             click: () => actions.open(hit.row),
             pointerenter: () => actions.point(hit.row),
@@ -180,7 +207,8 @@ function strip(
 
 function facts({ details, cluster }: ImageView): HTMLElement {
   const list = element('dl', { class: 'facts' })
-  const line = (name: string, value: string) => list.append(element('dt', { text: name }), element('dd', { text: value }))
+  const line = (name: string, value: string) =>
+    list.append(element('dt', { text: name }), element('dd', { text: value }))
   if (cluster) line('cluster', cluster)
   line('image_id', details.id)
   for (const [name, value] of details.values) if (value !== null && value !== '') line(name, written(value))

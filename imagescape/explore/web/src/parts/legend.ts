@@ -18,10 +18,16 @@ export interface LegendOptions {
 
 /** The lines of a column. */
 export function legend(column: Column, options: LegendOptions): HTMLElement {
-  const node = element('div', { class: 'legend', attributes: { role: 'group', 'aria-label': `Legend of ${column.name}` } })
+  const node = element('div', {
+    class: 'legend',
+    attributes: { role: 'group', 'aria-label': `Legend of ${column.name}` },
+  })
   if (column.kind === 'classes') classLines(node, column, options)
   else if (column.kind === 'amounts') amountScale(node, column, options)
-  else node.append(element('p', { class: 'soft', text: 'Every image has a text of its own here: there is no colour for it.' }))
+  else
+    node.append(
+      element('p', { class: 'soft', text: 'Every image has a text of its own here: there is no colour for it.' }),
+    )
   return node
 }
 
@@ -104,23 +110,39 @@ function amountScale(node: HTMLElement, column: Amounts, options: LegendOptions)
   const { filters } = options
   const condition = filters.get(column.name)
   const range = condition?.kind === 'between' ? condition : null
-  const canvas = element('canvas', { attributes: { role: 'img', 'aria-label': `How many images have how much ${column.name}` } })
+  const canvas = element('canvas', {
+    attributes: { role: 'img', 'aria-label': `How many images have how much ${column.name}` },
+  })
   drawHistogram(canvas, column, options.theme)
   const field = (label: string, value: number | undefined, end: number) =>
     element('input', {
-      attributes: { type: 'number', step: 'any', 'aria-label': `${label} ${column.name}`, value: value === end ? null : value, placeholder: readable(end) },
+      attributes: {
+        type: 'number',
+        step: 'any',
+        'aria-label': `${label} ${column.name}`,
+        value: value === end ? null : value,
+        placeholder: readable(end),
+      },
       on: { change: () => apply() },
     })
   const [low, high] = [field('Lowest', range?.low, column.min), field('Highest', range?.high, column.max)]
   const apply = () => {
-    const [from, to] = [low.value === '' ? column.min : Number(low.value), high.value === '' ? column.max : Number(high.value)]
+    const [from, to] = [
+      low.value === '' ? column.min : Number(low.value),
+      high.value === '' ? column.max : Number(high.value),
+    ]
     const all = from <= column.min && to >= column.max
     filters.set(column.name, all ? undefined : { kind: 'between', low: from, high: to })
   }
   fill(
     node,
     canvas,
-    element('div', { class: 'ends' }, element('span', { text: readable(column.low) }), element('span', { text: readable(column.high) })),
+    element(
+      'div',
+      { class: 'ends' },
+      element('span', { text: readable(column.low) }),
+      element('span', { text: readable(column.high) }),
+    ),
     element('div', { class: 'range' }, low, high),
   )
 }

@@ -32,7 +32,8 @@ export class Panel {
     const { panel, found, selection } = this.explorer.state.values
     // From an image back to the images it was opened from.
     if (panel === 'image' && this.results?.key === found && found) this.explorer.state.set({ panel: 'found' })
-    else if (panel === 'image' && this.results?.key === selection && selection) this.explorer.state.set({ panel: 'selection' })
+    else if (panel === 'image' && this.results?.key === selection && selection)
+      this.explorer.state.set({ panel: 'selection' })
     else {
       this.results = undefined
       this.explorer.state.set({ panel: 'none', found: null, focus: -1 })
@@ -54,7 +55,13 @@ export class Panel {
     this.node.hidden = panel === 'none'
     if (panel === 'selection' && selection) this.writeResults(selection, selection.rows, selection.title)
     else if (panel === 'found' && found)
-      this.writeResults(found, Uint32Array.from(found.hits, (hit) => hit.row), found.title, found.query, found.about)
+      this.writeResults(
+        found,
+        Uint32Array.from(found.hits, (hit) => hit.row),
+        found.title,
+        found.query,
+        found.about,
+      )
     else if (panel === 'image') await this.writeImage(turn)
   }
 
@@ -68,24 +75,36 @@ export class Panel {
     }
     let results = this.results
     if (!results || results.key !== key) {
-      const panel = resultsPanel({ rows, caption, name: (row) => explorer.names.of(row), query, about }, explorer.thumbnails, {
-        open: (row) => explorer.open(row),
-        point: (row) => explorer.state.set({ hovered: row }),
-        export: (format) => void explorer.export(rows, format).catch(complain),
-        exports: explorer.client.exports,
-        showOnMap: () => explorer.map.goToAll(Array.from(rows, (row) => explorer.map.points.place(row))),
-        select: key === found ? () => explorer.select(rows.slice().sort(), title) : undefined,
-        onlyThese: () => explorer.filters.set(title, { kind: 'rows', rows: new RowSet(rows, explorer.client.about.rows) }),
-        edit: explorer.writable
-          ? { tag: () => void this.tag(rows).catch(complain), mark: (mark) => void this.mark(rows, mark).catch(complain) }
-          : undefined,
-      })
+      const panel = resultsPanel(
+        { rows, caption, name: (row) => explorer.names.of(row), query, about },
+        explorer.thumbnails,
+        {
+          open: (row) => explorer.open(row),
+          point: (row) => explorer.state.set({ hovered: row }),
+          export: (format) => void explorer.export(rows, format).catch(complain),
+          exports: explorer.client.exports,
+          showOnMap: () => explorer.map.goToAll(Array.from(rows, (row) => explorer.map.points.place(row))),
+          select: key === found ? () => explorer.select(rows.slice().sort(), title) : undefined,
+          onlyThese: () =>
+            explorer.filters.set(title, { kind: 'rows', rows: new RowSet(rows, explorer.client.about.rows) }),
+          edit: explorer.writable
+            ? {
+                tag: () => void this.tag(rows).catch(complain),
+                mark: (mark) => void this.mark(rows, mark).catch(complain),
+              }
+            : undefined,
+        },
+      )
       results = this.results = { key, panel, title }
     }
     const shown: ResultsPanel = results.panel
     fill(
       this.node,
-      this.head(`${title}`, counted(rows.length, 'image'), button('Make the panel wide or narrow', () => this.widen(), { icon: 'panel', key: 'w' })),
+      this.head(
+        `${title}`,
+        counted(rows.length, 'image'),
+        button('Make the panel wide or narrow', () => this.widen(), { icon: 'panel', key: 'w' }),
+      ),
       element('div', { class: 'panel-body' }, shown.body),
       shown.foot,
     )
@@ -123,7 +142,8 @@ export class Panel {
         edit: explorer.writable
           ? {
               mark: (one, mark) => void this.mark([one], mark).catch(complain),
-              tag: (one, tag, add) => void explorer.act({ kind: add ? 'tag' : 'untag', rows: [one], tag }).catch(complain),
+              tag: (one, tag, add) =>
+                void explorer.act({ kind: add ? 'tag' : 'untag', rows: [one], tag }).catch(complain),
               note: (one, note) => void explorer.act({ kind: 'note', rows: [one], note }).catch(complain),
               knownTags: () => explorer.tags.map((tag) => tag.name),
             }
@@ -136,7 +156,12 @@ export class Panel {
     const holder = element('div', { class: 'panel-body' }, body)
     fill(
       this.node,
-      this.head(details.name, '', button('Show on the map', () => explorer.map.goTo(explorer.map.points.place(row)), { icon: 'pin', key: 'm' }), back),
+      this.head(
+        details.name,
+        '',
+        button('Show on the map', () => explorer.map.goTo(explorer.map.points.place(row)), { icon: 'pin', key: 'm' }),
+        back,
+      ),
       holder,
     )
     if (same) holder.scrollTop = scrolled
@@ -181,7 +206,11 @@ export class Panel {
   }
 
   async tag(rows: ArrayLike<number>): Promise<void> {
-    const tag = await ask(`Tag ${counted(rows.length, 'image')}`, { label: 'Tag', act: 'Add', choices: this.explorer.tags.map((one) => one.name) })
+    const tag = await ask(`Tag ${counted(rows.length, 'image')}`, {
+      label: 'Tag',
+      act: 'Add',
+      choices: this.explorer.tags.map((one) => one.name),
+    })
     if (tag?.trim()) await this.explorer.act({ kind: 'tag', rows, tag: tag.trim() })
   }
 

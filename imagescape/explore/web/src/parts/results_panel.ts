@@ -81,7 +81,10 @@ function foot(actions: ResultsActions): HTMLElement {
       : null,
     menu(
       'Export',
-      FORMATS.filter(([format]) => actions.exports.includes(format)).map(([format, label]) => ({ label, act: () => actions.export(format) })),
+      FORMATS.filter(([format]) => actions.exports.includes(format)).map(([format, label]) => ({
+        label,
+        act: () => actions.export(format),
+      })),
     ),
   )
 }

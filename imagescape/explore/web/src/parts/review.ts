@@ -103,7 +103,10 @@ export class Review {
         })
       return this.say(`${queue.title}: all ${readable(queue.count)} are decided`, 'Each decision can be undone.')
     }
-    this.current = Math.max(0, item.images.findIndex((one) => one.suggested === 'keep'))
+    this.current = Math.max(
+      0,
+      item.images.findIndex((one) => one.suggested === 'keep'),
+    )
     fill(this.bench, this.head(queue, item), this.candidates(item), this.foot(queue, item))
   }
 
@@ -149,7 +152,8 @@ export class Review {
     if (url) image.src = url
     const mark = this.marks.get(row) ?? null
     const facts = element('dl', { class: 'facts' })
-    const fact = (title: string, value: string) => facts.append(element('dt', { text: title }), element('dd', { text: value }))
+    const fact = (title: string, value: string) =>
+      facts.append(element('dt', { text: title }), element('dd', { text: value }))
     fact('size', `${candidate.width} × ${candidate.height}, ${bytes(candidate.bytes)}`)
     if (candidate.score !== null) fact('score', readable(candidate.score))
     if (candidate.label !== undefined) fact('label', written(candidate.label))
@@ -180,10 +184,18 @@ export class Review {
       button('On the map', () => this.showOnMap(), { key: 'm' }),
       element('span', { class: 'spacer' }),
       writable && group ? button('Keep all', () => void this.keepAll(), { key: 'a' }) : null,
-      writable && item.label_column ? button('Take the suggested label', () => void this.takeLabel(), { key: 's', class: 'main' }) : null,
-      writable ? button(queue.kind === 'labels' ? 'The label is right' : 'Keep', () => void this.markCurrent('keep'), { key: 'k' }) : null,
+      writable && item.label_column
+        ? button('Take the suggested label', () => void this.takeLabel(), { key: 's', class: 'main' })
+        : null,
+      writable
+        ? button(queue.kind === 'labels' ? 'The label is right' : 'Keep', () => void this.markCurrent('keep'), {
+            key: 'k',
+          })
+        : null,
       writable ? button('Remove', () => void this.markCurrent('remove'), { key: 'x' }) : null,
-      writable && group ? button('Keep this one only', () => void this.keepOnly(), { key: 'Enter', class: 'main' }) : null,
+      writable && group
+        ? button('Keep this one only', () => void this.keepOnly(), { key: 'Enter', class: 'main' })
+        : null,
     )
   }
 
@@ -273,8 +285,22 @@ export class Review {
       { key: 's', does: 'Take the suggested label', group, when: writing, act: () => void this.takeLabel() },
       { key: 'n', does: 'Next', group, when: shown, act: () => this.step(1) },
       { key: 'p', does: 'Previous', group, when: shown, act: () => this.step(-1) },
-      { key: 'ArrowRight', shown: '→', does: 'Next image of the group', group, when: shown, act: () => this.look(this.current + 1) },
-      { key: 'ArrowLeft', shown: '←', does: 'Previous image of the group', group, when: shown, act: () => this.look(this.current - 1) },
+      {
+        key: 'ArrowRight',
+        shown: '→',
+        does: 'Next image of the group',
+        group,
+        when: shown,
+        act: () => this.look(this.current + 1),
+      },
+      {
+        key: 'ArrowLeft',
+        shown: '←',
+        does: 'Previous image of the group',
+        group,
+        when: shown,
+        act: () => this.look(this.current - 1),
+      },
       { key: 'm', does: 'Show the image on the map', group, when: shown, act: () => this.showOnMap() },
     )
   }
@@ -286,5 +312,9 @@ function verdict(mark: Mark | null, suggested: Mark | null): string {
 }
 
 function bytes(count: number): string {
-  return count >= 1e6 ? `${(count / 1e6).toFixed(1)} MB` : count >= 1000 ? `${Math.round(count / 1000)} kB` : `${count} B`
+  return count >= 1e6
+    ? `${(count / 1e6).toFixed(1)} MB`
+    : count >= 1000
+      ? `${Math.round(count / 1000)} kB`
+      : `${count} B`
 }

@@ -4,7 +4,10 @@ import { button, counted, element, fill } from '../dom'
 import type { Explorer } from '../explorer'
 
 export function selectionBar(explorer: Explorer): HTMLElement {
-  const node = element('div', { class: 'selection-bar', attributes: { hidden: true, role: 'region', 'aria-label': 'Selection' } })
+  const node = element('div', {
+    class: 'selection-bar',
+    attributes: { hidden: true, role: 'region', 'aria-label': 'Selection' },
+  })
   const write = () => {
     const { selection, panel } = explorer.state.values
     node.hidden = !selection || panel === 'selection'

@@ -41,13 +41,21 @@ export class Side {
     const choose = (work: () => Promise<void>) => void work().catch(complain)
     fill(
       this.choices,
-      choice('Map', map, maps.map((one) => [one.name, one.name]), (name) => choose(() => explorer.chooseMap(name))),
+      choice(
+        'Map',
+        map,
+        maps.map((one) => [one.name, one.name]),
+        (name) => choose(() => explorer.chooseMap(name)),
+      ),
       choice('Colour', colorBy, [['', 'one colour'], ...colorable.map(({ name }) => [name, name] as const)], (name) =>
         explorer.state.set({ colorBy: name }),
       ),
       clusterings.length
-        ? choice('Names', clustering, [['', 'none'], ...clusterings.map(({ name, column }) => [column, name] as const)], (column) =>
-            explorer.state.set({ clustering: column }),
+        ? choice(
+            'Names',
+            clustering,
+            [['', 'none'], ...clusterings.map(({ name, column }) => [column, name] as const)],
+            (column) => explorer.state.set({ clustering: column }),
           )
         : null,
     )
@@ -98,7 +106,10 @@ export class Side {
         ),
       ),
       conditions.length
-        ? element('small', { class: 'soft', text: `${counted(explorer.visibleCount(), 'image')} ${explorer.visibleCount() === 1 ? 'passes' : 'pass'}` })
+        ? element('small', {
+            class: 'soft',
+            text: `${counted(explorer.visibleCount(), 'image')} ${explorer.visibleCount() === 1 ? 'passes' : 'pass'}`,
+          })
         : element('small', { class: 'soft', text: 'Switch lines of the legend off, or filter by what is selected.' }),
     )
   }

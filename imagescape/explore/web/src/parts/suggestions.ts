@@ -13,10 +13,20 @@ export function suggestionsFor(explorer: Explorer, text: string): Suggestion[] {
   const { about, server } = explorer.client
   const byText = server && [...about.features].reverse().find((one) => one.by_text)
   const meaning: Suggestion[] = byText
-    ? [{ title: `Pictures of “${text}”`, kind: `by ${byText.name}`, act: run(() => explorer.findText(byText.name, text)) }]
+    ? [
+        {
+          title: `Pictures of “${text}”`,
+          kind: `by ${byText.name}`,
+          act: run(() => explorer.findText(byText.name, text)),
+        },
+      ]
     : []
-  const names: Suggestion[] = [{ title: `“${text}” in file names`, kind: 'names', act: run(() => explorer.findNamed(text)) }]
-  const where: Suggestion[] = server ? [{ title: `Where ${text}`, kind: 'condition', act: run(() => explorer.findWhere(text)) }] : []
+  const names: Suggestion[] = [
+    { title: `“${text}” in file names`, kind: 'names', act: run(() => explorer.findNamed(text)) },
+  ]
+  const where: Suggestion[] = server
+    ? [{ title: `Where ${text}`, kind: 'condition', act: run(() => explorer.findWhere(text)) }]
+    : []
   const classes = matchingClasses(explorer, text)
   const tags: Suggestion[] = explorer.tags
     .filter(({ name }) => name.toLowerCase().includes(text.toLowerCase()))

@@ -36,7 +36,10 @@ export function toolbox(explorer: Explorer): HTMLElement {
   show()
   return element(
     'div',
-    { class: 'toolbox', attributes: { role: 'toolbar', 'aria-label': 'Tools of the map', 'aria-orientation': 'vertical' } },
+    {
+      class: 'toolbox',
+      attributes: { role: 'toolbar', 'aria-label': 'Tools of the map', 'aria-orientation': 'vertical' },
+    },
     ...tools,
     element('hr'),
     images,
