@@ -6,6 +6,7 @@ import { StaticClient } from './client/static'
 import { button, byId, counted, element, fill } from './dom'
 import { Explorer } from './explorer'
 import { Keyboard } from './keyboard'
+import { addKeysOfActs, addKeysOfAll, addKeysOfMap } from './page_keys'
 import { ask, showKeys } from './parts/dialogs'
 import { watchDrops } from './parts/drop_zone'
 import { Find } from './parts/find'
@@ -16,7 +17,7 @@ import { Review } from './parts/review'
 import { selectionBar } from './parts/selection_bar'
 import { Side } from './parts/side'
 import { suggestionsFor } from './parts/suggestions'
-import { cycleImages, toolbox } from './parts/toolbox'
+import { toolbox } from './parts/toolbox'
 import { toggleTheme, watchTheme } from './theme'
 
 const LOOK_EVERY_MS = 15_000
@@ -76,7 +77,9 @@ function assemble(explorer: Explorer, stage: HTMLElement): void {
       ? (image, name) => void explorer.findImage(image, name).catch(complain)
       : undefined,
   })
-  assembleKeys(explorer, keyboard, panel, find)
+  addKeysOfAll(explorer, keyboard, panel, find)
+  addKeysOfMap(explorer, keyboard, panel)
+  addKeysOfActs(explorer, keyboard, panel)
   const review = assembleViews(explorer, keyboard)
   explorer.onRepaint(() => void panel.refresh())
   explorer.onTakenBack = () => state.values.view === 'review' && void review?.refresh().catch(complain)
@@ -148,89 +151,6 @@ function assembleTools(explorer: Explorer, keyboard: Keyboard): void {
     button('Keys', () => showKeys(keyboard), { icon: 'help', key: '?' }),
   )
   write()
-}
-
-function assembleKeys(explorer: Explorer, keyboard: Keyboard, panel: Panel, find: Find): void {
-  const { state } = explorer
-  const onMap = () => state.values.view === 'map'
-  const writing = () => onMap() && explorer.writable && Boolean(panel.rows?.length)
-  const run = (work: () => Promise<void>) => () => void work().catch(complain)
-  const tag = () => run(() => panel.tag(panel.rows ?? []))()
-  const group = 'Map'
-  keyboard.add(
-    { key: '/', does: 'Find', group: 'Everywhere', act: () => find.focus() },
-    { key: '?', does: 'These keys', group: 'Everywhere', act: () => showKeys(keyboard) },
-    {
-      key: 'Escape',
-      shown: 'Esc',
-      does: 'Close, or clear the selection',
-      group: 'Everywhere',
-      act: () => escape(explorer, panel),
-    },
-    { key: 'd', does: 'Light or dark', group: 'Everywhere', act: toggleTheme },
-    {
-      key: 'g',
-      does: 'Map or review',
-      group: 'Everywhere',
-      when: () => Boolean(explorer.client.server),
-      act: () => state.set({ view: onMap() ? 'review' : 'map' }),
-    },
-    {
-      key: 'Ctrl+z',
-      shown: 'Ctrl Z',
-      does: 'Undo',
-      group: 'Everywhere',
-      when: () => explorer.writable,
-      act: run(() => explorer.undo()),
-    },
-    {
-      key: 'Ctrl+Z',
-      shown: 'Ctrl Shift Z',
-      does: 'Do again',
-      group: 'Everywhere',
-      when: () => explorer.writable,
-      act: run(() => explorer.redo()),
-    },
-    { key: 'v', does: 'Move the map', group, when: onMap, act: () => state.set({ tool: 'move' }) },
-    { key: 'l', does: 'Lasso', group, when: onMap, act: () => state.set({ tool: 'lasso' }) },
-    { key: 'r', does: 'Rectangle', group, when: onMap, act: () => state.set({ tool: 'rectangle' }) },
-    { key: 'i', does: 'Images or points', group, when: onMap, act: () => cycleImages(explorer) },
-    { key: 'n', does: 'Next image', group, when: onMap, act: () => panel.step(1) },
-    { key: 'p', does: 'Previous image', group, when: onMap, act: () => panel.step(-1) },
-    {
-      key: 'm',
-      does: 'Show the image on the map',
-      group,
-      when: onMap,
-      act: () => explorer.map.goTo(explorer.map.points.place(state.values.focus)),
-    },
-    { key: 'w', does: 'Panel wide or narrow', group, when: onMap, act: () => panel.widen() },
-    { key: '\\', does: 'Side open or shut', group, when: onMap, act: () => byId('side').toggleAttribute('hidden') },
-    { key: 't', does: 'Tag', group, when: writing, act: tag },
-    { key: 'k', does: 'Mark to keep', group, when: writing, act: run(() => panel.mark(panel.rows ?? [], 'keep')) },
-    { key: 'x', does: 'Mark to remove', group, when: writing, act: run(() => panel.mark(panel.rows ?? [], 'remove')) },
-    { key: 'u', does: 'Take the mark away', group, when: writing, act: run(() => panel.mark(panel.rows ?? [], null)) },
-  )
-  // Arrows and the like move the map also where nothing has the focus.
-  for (const key of ['ArrowLeft', 'ArrowRight', 'ArrowUp', 'ArrowDown', '+', '=', '-', '0'])
-    keyboard.add({ key, does: '', group: '', when: onMap, act: () => explorer.map.press(key) })
-  for (const [shown, does] of [
-    ['← → ↑ ↓', 'Move'],
-    ['+ −', 'Nearer, farther'],
-    ['0', 'All of the map'],
-    ['Enter', 'Open the image in the middle'],
-    ['Shift drag', 'Lasso'],
-  ])
-    keyboard.add({ key: `shown ${shown}`, shown, does, group: 'On the map', act: () => {} })
-}
-
-function escape(explorer: Explorer, panel: Panel): void {
-  const { state } = explorer
-  if (state.values.view === 'review') state.set({ view: 'map' })
-  else if (state.values.panel === 'image' || state.values.panel === 'found') panel.close()
-  else if (state.values.selection) state.set({ selection: null, panel: 'none' })
-  else if (state.values.tool !== 'move') state.set({ tool: 'move' })
-  else explorer.map.clearGuests()
 }
 
 function assembleDrops(explorer: Explorer): void {

@@ -51,7 +51,11 @@ export function ask(
 
 /** List the keys. */
 export function showKeys(keyboard: Keyboard): void {
-  const dialog = element('dialog', { attributes: { 'aria-label': 'Keys' }, on: { close: () => dialog.remove() } })
+  const dialog = element('dialog', {
+    class: 'all-keys',
+    attributes: { 'aria-label': 'Keys' },
+    on: { close: () => dialog.remove() },
+  })
   dialog.append(element('h2', { text: 'Keys' }))
   for (const group of new Set(keyboard.keys.map((key) => key.group).filter(Boolean))) {
     const lines = new Map<string, string[]>()
