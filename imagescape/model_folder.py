@@ -10,7 +10,8 @@ from typing import Any
 
 from imagescape.errors import CheckpointError
 
-FORMAT_VERSION = 2  # 1 had neither resample nor center_crop, and no hash of the weights
+# 1 had neither resample nor center_crop, and no hash of the weights; 2 had no descriptors.
+FORMAT_VERSION = 3
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:

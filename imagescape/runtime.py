@@ -73,9 +73,21 @@ def seed_for(*parts: object) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
+_most_workers: int | None = None
+
+
+def limit_workers(most: int | None) -> None:
+    """Have `worker_count` say `most` at most, from now on; None: as many as there are cores."""
+    global _most_workers
+    if most is not None and most < 1:
+        raise InputError(f"workers must be at least 1, got {most}")
+    _most_workers = most
+
+
 def worker_count() -> int:
-    """Processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Processor cores this process may use, or fewer where `limit_workers` said so."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores if _most_workers is None else min(cores, _most_workers)
 
 
 def is_main_process() -> bool:

@@ -16,6 +16,7 @@ from imagescape import __version__
 from imagescape.cli.auditing import audit
 from imagescape.cli.clusters import cluster
 from imagescape.cli.exploring import explore
+from imagescape.cli.finetuning import finetune
 from imagescape.cli.learning import demo, map_command, run, train
 from imagescape.cli.looking import evaluate, plot
 from imagescape.cli.naming import export_names, import_names, name_command
@@ -58,7 +59,7 @@ def main_options(
 # In the order of work, which is the order of `--help`.
 for verb in (
     demo, run, ingest, info, train, map_command, embed, neighbors, cluster, name_command, export_names, import_names,
-    audit, search, attack, experiment, convert, evaluate, report, plot, explore, export,
+    audit, search, attack, experiment, finetune, convert, evaluate, report, plot, explore, export,
 ):  # fmt: skip
     app.command(verb.__name__.removesuffix("_command").replace("_", "-"))(verb)
 

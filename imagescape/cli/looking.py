@@ -23,6 +23,15 @@ def evaluate(
         str | None,
         typer.Option("--clusters", help="A clustering instead; several, as of other seeds, for mean and sd: C1,C2,C3."),
     ] = None,
+    finetuning: Annotated[
+        str | None,
+        typer.Option(
+            "--finetuning", metavar="NAME", help="A run of `finetune` instead; groups by --label or --clusters."
+        ),
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Of --finetuning: the page. [default: runs/NAME/finetuning.html]")
+    ] = None,
     label: Annotated[str | None, typer.Option("--label", help="A column of classes.")] = None,
     splits: Annotated[
         int | None, typer.Option("--splits", min=1, help="Random splits to average over. [default: 3]")
@@ -56,6 +65,8 @@ def evaluate(
     Example: `imagescape evaluate photos.scape --map tsne,umap,M --label label`
 
     Example: `imagescape evaluate photos.scape --clusters C --label label --json`
+
+    Example: `imagescape evaluate photos.scape --finetuning better --html better.html`
     """
 
     from imagescape.collection.store import Collection
@@ -63,6 +74,11 @@ def evaluate(
 
     options, collection = locals(), Collection.open(scape)
     common: dict[str, Any] = {"label": label, "seed": seed or 0, "device": device or "auto"}
+    if finetuning is not None:
+        _evaluate_finetuning(collection, options, common)
+        return
+    if html is not None:
+        raise InputError("--html is for --finetuning")
     if clusters is not None:
         _evaluate_clusterings(collection, options, common)
         return
@@ -93,6 +109,23 @@ def evaluate(
 
         plot_quality(measured, picture)
     print_result(result, as_json, text)
+
+
+def _evaluate_finetuning(collection: Any, options: dict[str, Any], common: dict[str, Any]) -> None:
+    from imagescape.pipeline.finetuning_figures import finetuning_figures
+    from imagescape.report.markup import check_page_path
+    from imagescape.show.finetuning import write_finetuning
+
+    for option, name in {**_OF_MAPS, "against": "against", "diameter_quantile": "diameter-quantile"}.items():
+        if options[option]:
+            raise InputError(f"--finetuning takes no --{name}")
+    run = options["finetuning"]
+    page = options["html"] or collection.path / "runs" / run / "finetuning.html"
+    if options["html"]:
+        check_page_path(page)
+    figures = finetuning_figures(collection, run, clusters=options["clusters"], **common)
+    write_finetuning(figures, page)
+    print_result({**figures.as_dict(), "page": str(page)}, options["as_json"], f"{figures}\n{page}")
 
 
 def _evaluate_clusterings(collection: Any, options: dict[str, Any], common: dict[str, Any]) -> None:

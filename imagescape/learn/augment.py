@@ -85,34 +85,35 @@ class Contrastive:
     def __call__(self, pixels: UInt8[Tensor, "n s s 3"], generator: Generator) -> Float[Tensor, "n 3 t t"]:
         """One random view of each image, normalised."""
         draw = Draw(len(pixels), generator)
-        images = _planes(pixels, _resample_dtype(pixels.device))
+        images = planes(pixels, resample_dtype(pixels.device))
         if self.rotation_degrees:
             images = _rotate(images, draw.uniform(-self.rotation_degrees, self.rotation_degrees))
         height_px, width_px = images.shape[2:]
-        top, left, height, width = _crop_boxes(height_px, width_px, self.crop_scale, self.crop_ratio, draw)
+        top, left, height, width = crop_boxes(height_px, width_px, self.crop_scale, self.crop_ratio, draw)
         rows = _resize_matrix(height_px, self.size_px, top, height, draw.chance(self.flip_probability))
         columns = _resize_matrix(width_px, self.size_px, left, width, draw.chance(self.mirror_probability))
         if self.blur_probability:
             sigma = draw.uniform(*self.blur_sigma_px) * draw.chance(self.blur_probability)
-            blur = _blur_matrix(self.size_px, sigma)
+            blur = blur_matrix(self.size_px, sigma)
             rows, columns = blur @ rows, blur @ columns
-        return self._recolour(_resample(images, rows, columns), draw)
+        return self.recolour(resample(images, rows, columns), draw)
 
     @torch.no_grad()
     def plain(self, pixels: UInt8[Tensor, "n s s 3"]) -> Float[Tensor, "n 3 t t"]:
         """The whole image, resized and normalised: the view for `transform` and evaluation."""
-        images = _planes(pixels, torch.float32)
+        images = planes(pixels, torch.float32)
         if images.shape[2:] != (self.size_px, self.size_px):
             zero = torch.zeros(1, device=images.device)
             rows, columns = (
                 _resize_matrix(side, self.size_px, zero, zero + side, zero).expand(len(images), -1, -1)
                 for side in images.shape[2:]
             )
-            images = _resample(images, rows, columns)
+            images = resample(images, rows, columns)
         mean, std = (_constant(values, images.device)[:, None, None] for values in (self.mean, self.std))
         return ((images / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
 
-    def _recolour(self, views: Float[Tensor, "n 3 t t"], draw: "Draw") -> Float[Tensor, "n 3 t t"]:
+    def recolour(self, views: Float[Tensor, "n 3 t t"], draw: "Draw") -> Float[Tensor, "n 3 t t"]:
+        """Views of colours 0 … 255 with their colours changed, and normalised."""
         matrix, offset = self._colour_change(views.mean(dim=(2, 3)) / 255, draw)
         mean, std = (_constant(values, views.device)[:, None] for values in (self.mean, self.std))
         matrix, offset = matrix / (255 * std), (offset[..., None] - mean) / std
@@ -190,19 +191,32 @@ class Draw:
         """1.0 with `probability`, else 0.0."""
         return (self.uniform(0, 1) < probability).float()
 
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal."""
+        return torch.randn(self.n, *shape, generator=self._generator, device=self._generator.device)
+
+    def index(self, count: int, *shape: int) -> Tensor:
+        """Whole numbers from 0 to `count` - 1."""
+        size = (self.n, *shape)
+        return torch.randint(count, size, generator=self._generator, device=self._generator.device)
+
+    def of(self, n: int) -> "Draw":
+        """The same for some of the images, `n` of them."""
+        return Draw(n, self._generator)
+
 
 @lru_cache
-def _resample_dtype(device: torch.device) -> torch.dtype:
+def resample_dtype(device: torch.device) -> torch.dtype:
     """bfloat16 where it is fast: five times so on a processor, and the 8 bits that Pillow keeps between its passes."""
     return torch.bfloat16 if has_fast_bf16(device) else torch.float32
 
 
-def _planes(pixels: UInt8[Tensor, "n h w 3"], dtype: torch.dtype) -> Float[Tensor, "n 3 h w"]:
-    """Colour planes, in the memory order (n, h, 3, w) that `_resample` works in."""
+def planes(pixels: UInt8[Tensor, "n h w 3"], dtype: torch.dtype) -> Float[Tensor, "n 3 h w"]:
+    """Colour planes, in the memory order (n, h, 3, w) that `resample` works in."""
     return pixels.transpose(2, 3).contiguous().to(dtype).transpose(1, 2)
 
 
-def _crop_boxes(
+def crop_boxes(
     full_height: int, full_width: int, scale: tuple[float, float], ratio: tuple[float, float], draw: Draw
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Top, left, height and width of a crop of each image, in pixels, as fractions allow.
@@ -238,7 +252,7 @@ def _resize_matrix(
     return weights / weights.sum(-1, keepdim=True)
 
 
-def _blur_matrix(size: int, sigma: Float[Tensor, " n"]) -> Float[Tensor, "n size size"]:
+def blur_matrix(size: int, sigma: Float[Tensor, " n"]) -> Float[Tensor, "n size size"]:
     """Gaussian blur along an axis, cut off at SimCLR's kernel of a tenth of the image; sigma 0 changes nothing."""
     reach = max(1, int(0.1 * size) // 2)
     position = torch.arange(size, device=sigma.device, dtype=torch.float32)
@@ -247,9 +261,10 @@ def _blur_matrix(size: int, sigma: Float[Tensor, " n"]) -> Float[Tensor, "n size
     return weights / weights.sum(-1, keepdim=True)
 
 
-def _resample(
-    images: Float[Tensor, "n 3 h w"], rows: Float[Tensor, "n t h"], columns: Float[Tensor, "n t w"]
-) -> Float[Tensor, "n 3 t t"]:
+def resample(
+    images: Float[Tensor, "n c h w"], rows: Float[Tensor, "n t h"], columns: Float[Tensor, "n t w"]
+) -> Float[Tensor, "n c t t"]:
+    """`rows` times each plane times `columns` transposed, float32."""
     n, channels, h, w = images.shape
     t = rows.shape[1]
     # Channels between rows and columns: then both products are one matrix an image, whatever the channels.

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from imagescape.errors import CheckpointError, InputError
 from imagescape.images.pixels import as_pixels
 from imagescape.learn.backbones import Stem, backbone, published
 from imagescape.learn.backbones.torchscript import TorchScript
+from imagescape.learn.descriptor import Described
 from imagescape.learn.heads import Network, Projector
 from imagescape.learn.preprocessing import Preprocessing
 from imagescape.model_folder import FORMAT_VERSION, read_config, replace_folder
@@ -50,6 +52,7 @@ class Architecture:
         stem, width: Of a ResNet.
         hidden: Width of the projector's middle.
         out_features: Dimensions of the projections; 0: a backbone alone, without a projector.
+        descriptor: Dimensions of a descriptor that a linear layer makes of the features; 0: none, the features are it.
         options: What else a backbone needs, plain values: the configuration of a network of transformers, the
             `out_features` of a user's module that does not tell them itself.
     """
@@ -59,6 +62,7 @@ class Architecture:
     width: int = 64
     hidden: int = 1024
     out_features: int = 0
+    descriptor: int = 0
     options: dict[str, Any] = field(default_factory=dict, hash=False)
 
     def build(self, body: nn.Module | None = None) -> Network:
@@ -80,9 +84,11 @@ class Architecture:
                 "a backbone must say how wide its features are in an int `out_features`; "
                 f"{type(body).__name__} does not"
             )
+        if self.descriptor and not isinstance(body, Described):
+            body = Described(body, self.descriptor)
         if not self.out_features:
             return Network(body, None)
-        return Network(body, Projector(width, self.hidden, self.out_features))
+        return Network(body, Projector(int(body.out_features), self.hidden, self.out_features))  # type: ignore[arg-type]
 
 
 class Encoder:
@@ -338,11 +344,12 @@ def weights_sha256(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def save_weights(network: nn.Module, path: Path) -> None:
+def save_weights(network: nn.Module | Mapping[str, torch.Tensor], path: Path) -> None:
     """All weights and buffers as safetensors; a kill at any instant leaves the old file or the new one."""
+    weights = network.state_dict() if isinstance(network, nn.Module) else network
     part = path.with_name(path.name + ".part")
     # Written by us, so that a full disk is the operating system's error and not one of safetensors' own.
-    part.write_bytes(save({name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}))
+    part.write_bytes(save({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}))
     part.replace(path)
 
 

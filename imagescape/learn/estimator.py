@@ -3,10 +3,7 @@
 import copy
 import hashlib
 import json
-import math
 import platform
-import shutil
-import tempfile
 from collections.abc import Callable, Sized
 from dataclasses import fields, replace
 from functools import partial
@@ -40,12 +37,11 @@ from imagescape.learn.parameters import Parameters
 from imagescape.learn.recipe import Recipe, Stage
 from imagescape.learn.snapshots import Callback, Snapshots
 from imagescape.learn.train import Record, fit, make_fabric, read_metrics, seconds_per_step
-from imagescape.runtime import autocast_dtype, seed_for, track
+from imagescape.learn.view_cache import cache_views
+from imagescape.runtime import autocast_dtype, seed_for
 
-# Augmentations of each image that a stage of the head alone learns from, and the memory they may take before
-# they go to disk.
+# Augmentations of each image that a stage of the head alone learns from.
 CACHED_VIEWS = 8
-CACHED_BYTES = 2 * 2**30
 # Crops are taken from images a quarter larger than a view, so that they keep their detail.
 CACHE_MARGIN = 1.25
 # How long a step is timed before the epochs are fitted to a budget, and never more than a fiftieth of it.
@@ -311,7 +307,15 @@ def _train_stage(
     frozen: list[nn.Parameter] = []
     if stage.trains != "all":
         views = pairs.views if isinstance(pairs, Mixed) else pairs
-        cached = _cache_views(encoder, views, recipe.seed, number, None if record is None else record.folder)
+        encoder.network.backbone.eval()
+        cached = cache_views(
+            views,
+            encoder.body_features,
+            views=CACHED_VIEWS,
+            batch_size=encoder.batch_size,
+            seed=(recipe.seed, number),
+            folder=None if record is None else record.folder,
+        )
         pairs = pairs.over(cached) if isinstance(pairs, Mixed) else cached
         network = encoder.projector
         frozen = list(encoder.projector.hidden.parameters()) if stage.trains == "readout" else []
@@ -332,36 +336,6 @@ def _train_stage(
     finally:
         for parameter in frozen:
             parameter.requires_grad_(True)
-
-
-def _cache_views(encoder: Encoder, pairs: Pairs, seed: int, stage: int, folder: Path | None) -> CachedFeatures:
-    """Features of several augmentations of each image under the frozen, eval-mode backbone.
-
-    They go to a file in `folder` that nobody else sees when they are too many for memory.
-    """
-    backbone = encoder.network.backbone.eval()
-    shape = (CACHED_VIEWS, len(pairs), int(backbone.out_features))  # type: ignore[arg-type]
-    needed_bytes = 2 * math.prod(shape)
-    if needed_bytes <= CACHED_BYTES:
-        cache = torch.empty(shape, dtype=torch.float16, device=pairs.device)
-    else:
-        place = folder or Path(tempfile.gettempdir())
-        if shutil.disk_usage(place).free < needed_bytes:  # writing to a map of a file on a full disk would kill us
-            raise InputError(
-                f"features of views need {needed_bytes / 1e9:.0f} GB free in {place}; free some space there"
-            )
-        file = tempfile.NamedTemporaryFile(prefix="views-", dir=place)  # noqa: SIM115 - lives as long as the map of it
-        cache = torch.from_numpy(np.memmap(file, np.float16, "w+", shape=shape))
-    generator = torch.Generator(pairs.device)
-    with torch.inference_mode(), track("features of views", len(pairs) * CACHED_VIEWS) as tracker:
-        for view in range(0, CACHED_VIEWS, 2):
-            for start in range(0, len(pairs), encoder.batch_size):
-                index = np.arange(start, min(start + encoder.batch_size, len(pairs)))
-                generator.manual_seed(seed_for(seed, stage, "cache", view, start))
-                for side, views in enumerate(pairs.batch(index, generator)):
-                    cache[view + side, start : start + len(index)] = encoder.body_features(views).to(cache)
-                tracker.advance(2 * len(index))
-    return CachedFeatures(cache, pairs.device)
 
 
 def _fit_to_time(recipe: Recipe, encoder: Encoder, pairs: Pairs, fabric: Fabric) -> Recipe:

@@ -8,6 +8,10 @@ import torch
 from torch import nn
 
 from imagescape.errors import InputError
+from imagescape.learn.lars import LARS
+
+OptimizerName = Literal["sgd", "adam", "adamw", "lars"]
+OPTIMIZERS = ("sgd", "adam", "adamw", "lars")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,9 +25,10 @@ class Schedule:
         warmup_epochs: The rate rises linearly over these, from its first step's share, never from 0.
         decay: How it falls after that: "cosine", "linear" or not ("constant").
         final_fraction: What is left of it at the end, for cosine and linear.
-        optimizer: "sgd" (with momentum), "adam" or "adamw".
-        momentum: Of SGD.
-        weight_decay: On every weight.
+        optimizer: "sgd" (with momentum), "adam", "adamw" or "lars".
+        momentum: Of SGD and LARS.
+        nesterov: Whether the momentum of SGD or LARS looks ahead.
+        weight_decay: On every weight; LARS leaves out biases and normalisations.
         clip_gradient: Largest absolute value of a gradient's entry, or None.
         accumulate: Steps whose gradients are averaged before one update; negatives stay within a step.
     """
@@ -34,8 +39,9 @@ class Schedule:
     warmup_epochs: float = 0
     decay: Literal["cosine", "linear", "constant"] = "cosine"
     final_fraction: float = 0.0
-    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    optimizer: OptimizerName = "sgd"
     momentum: float = 0.9
+    nesterov: bool = False
     weight_decay: float = 5e-4
     clip_gradient: float | None = None
     accumulate: int = 1
@@ -44,13 +50,17 @@ class Schedule:
         for name in ("epochs", "batch_size", "accumulate"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name, known in (("decay", ("cosine", "linear", "constant")), ("optimizer", ("sgd", "adam", "adamw"))):
+        for name, known in (("decay", ("cosine", "linear", "constant")), ("optimizer", OPTIMIZERS)):
             if getattr(self, name) not in known:
                 raise InputError(f"{name} must be one of {', '.join(known)}, got '{getattr(self, name)}'")
         if not self.learning_rate > 0 or not math.isfinite(self.learning_rate):
             raise InputError(f"learning_rate must be above 0 and finite, got {self.learning_rate}")
         if self.clip_gradient is not None and not self.clip_gradient > 0:
             raise InputError(f"clip_gradient must be above 0 or None, got {self.clip_gradient}")
+        if not 0 <= self.momentum < 1:
+            raise InputError(f"momentum must be at least 0 and below 1, got {self.momentum}")
+        if self.nesterov and (self.optimizer not in ("sgd", "lars") or not self.momentum):
+            raise InputError(f"nesterov is a way of the momentum of sgd and lars, got it for {self.optimizer}")
         if self.warmup_epochs < 0:
             raise InputError(f"warmup_epochs must be at least 0, got {self.warmup_epochs}")
 
@@ -67,15 +77,36 @@ class Schedule:
         )
 
     def build(self, module: nn.Module) -> torch.optim.Optimizer:
-        """The optimizer over what of `module` is to be trained."""
+        """The optimizer over what of `module` is to be trained.
+
+        Where a part of it has a method `rate_fractions`, which maps parameters to shares of the learning rate, those
+        of one share are a group of their own, which tells it as "rate_fraction".
+        """
         parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        groups = _by_rate(module, parameters)
+        common: dict[str, Any] = {"lr": self.learning_rate, "weight_decay": self.weight_decay}
+        if self.optimizer == "lars":
+            return LARS(groups, momentum=self.momentum, nesterov=self.nesterov, **common)
         # One pass over the weights instead of one for each operation, where there is such a form.
-        fused = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)
-        common: dict[str, Any] = {"lr": self.learning_rate, "weight_decay": self.weight_decay, "fused": fused}
+        common["fused"] = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)
         if self.optimizer == "sgd":
-            return torch.optim.SGD(parameters, momentum=self.momentum, **common)
+            return torch.optim.SGD(groups, momentum=self.momentum, nesterov=self.nesterov, **common)
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.optimizer]
-        return kind(parameters, **common)
+        return kind(groups, **common)
+
+
+def _by_rate(module: nn.Module, parameters: list[nn.Parameter]) -> list[Any]:
+    """The parameters, in groups where some of them have rates of their own."""
+    fractions: dict[nn.Parameter, float] = {}
+    for part in module.modules():
+        if hasattr(part, "rate_fractions"):
+            fractions |= part.rate_fractions()
+    if not fractions:
+        return parameters
+    groups: dict[float, list[nn.Parameter]] = {}
+    for parameter in parameters:
+        groups.setdefault(fractions.get(parameter, 1.0), []).append(parameter)
+    return [{"params": members, "rate_fraction": fraction} for fraction, members in groups.items()]
 
 
 def epochs_for(steps: int, items: int, batch: int) -> int:

@@ -9,7 +9,9 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
 from imagescape.errors import InputError
-from imagescape.learn.augment import Augment
+from imagescape.learn.augment import Augment, Contrastive, Draw
+from imagescape.learn.copy_loss import mixed_rows
+from imagescape.learn.edits import Edits, mixed
 
 
 class Pairs(Protocol):
@@ -146,6 +148,50 @@ class WeakStrong(Augmented):
     def batch(self, index: np.ndarray, generator: Generator) -> tuple[Tensor, Tensor]:
         pixels = self._gather(self._items[index])
         return self.weak(pixels), self.augment(pixels, generator)
+
+
+class Copies(Augmented):
+    """Each image as it is, or edited, and an edited copy of it; some copies hold a part of another image too.
+
+    Args:
+        pixels, device: As `Augmented`.
+        edits: Makes the copies.
+        mixed_fraction: Of each batch, the copies that are mixed: the first so many rows, each with the next, as
+            `edits.mixed` does. The loss has to be told.
+        plain_fraction: Of the images that are shown as they are beside their copy, which is how a search sees them.
+    """
+
+    def __init__(
+        self,
+        pixels: np.ndarray,
+        edits: Edits,
+        device: torch.device,
+        *,
+        mixed_fraction: float = 0.0,
+        plain_fraction: float = 0.5,
+    ) -> None:
+        super().__init__(pixels, edits, device)
+        self.edits, self._mixed, self._plain = edits, mixed_fraction, plain_fraction
+        self._as_it_is = Contrastive(size_px=edits.size_px, mean=edits.mean, std=edits.std).plain
+
+    def of(self, first: np.ndarray, second: np.ndarray, generator: Generator) -> tuple[Tensor, Tensor]:
+        pixels = self._gather(first)
+        sources = pixels if second is first else self._gather(second)
+        others = self._gather(self._strangers(first, generator))
+        shown = self.edits(pixels, generator, others)
+        plain = Draw(len(pixels), generator).chance(self._plain).nonzero()[:, 0]
+        shown[plain] = self._as_it_is(pixels[plain])
+        copies = self.edits(sources, generator, others)
+        if rows := mixed_rows(len(copies), self._mixed):
+            copies[:rows] = mixed(copies[:rows], Draw(rows, generator))
+        return shown, copies
+
+    def _strangers(self, index: np.ndarray, generator: Generator) -> np.ndarray:
+        """Images to fill collages with, that are not in the batch where there are others."""
+        draw = np.random.default_rng(generator.initial_seed())
+        drawn = draw.integers(len(self._pixels), size=max(16, len(index) // 2))
+        outside = drawn[~np.isin(drawn, index)]
+        return outside if len(outside) else drawn
 
 
 class NeighborImages(Augmented):

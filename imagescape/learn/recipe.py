@@ -64,7 +64,7 @@ class Stage:
     trains: Literal["all", "projector", "readout"] = "all"
 
     def __post_init__(self) -> None:
-        _settle_numbers(self)
+        settle_numbers(self)
         if self.epochs < 1:
             raise InputError(f"a stage needs at least 1 epoch, got {self.epochs}")
         if self.dimension < 1:
@@ -132,7 +132,7 @@ class Recipe(Settings):
     precision: Precision = "auto"
 
     def __post_init__(self) -> None:
-        _settle_numbers(self)
+        settle_numbers(self)
         for name in ("width", "hidden", "size_px", "batch_limit", "accumulate"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise InputError(f"{name} must be at least 1, got {value}")
@@ -205,7 +205,7 @@ class Recipe(Settings):
         return values
 
 
-def _settle_numbers(settings: Any) -> None:
+def settle_numbers(settings: Any) -> None:
     """Make numbers plain ones (NumPy's, and `1e-3`, which is a string in YAML); InputError for what is none."""
     kinds: dict[Any, tuple[Any, str]] = {int: (operator.index, "a whole number"), float: (float, "a number")}
     for field in fields(settings):

@@ -14,6 +14,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -24,8 +25,10 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from imagescape.errors import CheckpointError, ImagescapeError, InputError, Interrupted
+from imagescape.learn.events import Events
 from imagescape.learn.optim import Schedule
 from imagescape.learn.pairs import Pairs
+from imagescape.learn.sync_batch_norm import batch_norm_over_devices
 from imagescape.runtime import (
     Precision,
     autocast_dtype,
@@ -84,10 +87,12 @@ class Record:
     Args:
         folder: Made when missing.
         checkpoint_minutes: How often the state is saved; 0: after every step.
+        events: Where metrics go too, for TensorBoard.
     """
 
     folder: Path
     checkpoint_minutes: float = 5.0
+    events: Events | None = None
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -128,6 +133,8 @@ class Record:
     def log(self, line: dict[str, Any]) -> None:
         with self.metrics_path.open("a") as file:
             file.write(json.dumps(line) + "\n")
+        if self.events is not None:
+            self.events.log(line["step"], line)
 
     def forget_after(self, stage: int, step: int) -> None:
         """Drop metrics written after the checkpoint, which the resumed run will write again."""
@@ -159,7 +166,7 @@ class _Objective(nn.Module):
     """Both views through the network in one batch (so also one batch-norm batch), then the loss.
 
     Over several devices the projections of all of them are gathered with their gradients, so that each
-    device's images have the whole batch as negatives.
+    device's images have the whole batch as negatives; batch norm too is over the whole batch.
     """
 
     def __init__(self, network: nn.Module, loss: Loss, fabric: Fabric) -> None:
@@ -237,6 +244,7 @@ def fit(
     log_steps = min(max(1, batches.steps_per_epoch // LOGS_PER_EPOCH), LOG_STEPS_AT_MOST)
     total, unlogged, began = torch.zeros((), device=fabric.device), 0, time.monotonic()
     with (
+        batch_norm_over_devices(network) if fabric.world_size > 1 else nullcontext(),
         torch.random.fork_rng(devices=_cuda(fabric)),
         stop_requested() as stopped,
         track(
@@ -246,8 +254,9 @@ def fit(
         ) as tracker,
     ):
         for step in range(first_step, batches.total_steps):
+            rate = schedule.rate_at(step, batches.steps_per_epoch)
             for group in optimizer.param_groups:
-                group["lr"] = schedule.rate_at(step, batches.steps_per_epoch)
+                group["lr"] = rate * group.get("rate_fraction", 1.0)
             for tell in told:
                 tell(step / max(1, batches.total_steps - 1))
             total += _update(step_objective, optimizer, pairs, batches, schedule.clip_gradient, step, fabric)
@@ -258,7 +267,7 @@ def fit(
                     "epoch": (step + 1) / batches.steps_per_epoch,
                     "step": step + 1,
                     "loss": total.item() / unlogged,  # the only place that waits for the device
-                    "learning_rate": optimizer.param_groups[0]["lr"],
+                    "learning_rate": rate,
                     "images_per_second": unlogged * batches.items_per_step / (time.monotonic() - began),
                 }
                 _check_loss(line)

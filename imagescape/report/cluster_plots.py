@@ -54,12 +54,12 @@ def draw_sizes(sizes: np.ndarray, names: Sequence[str], *, title: str = "") -> F
     even = sizes.mean()
     _reference(bars, even, len(sizes))
     of = f"effective k {effective_k(sizes):.1f} of {len(sizes)}"
-    _head(bars, "images in each cluster", f"{of}; dashed: all equally large")
-    _draw_violin(spread, [sizes], [""])
+    head(bars, "images in each cluster", f"{of}; dashed: all equally large")
+    draw_violin(spread, [sizes], [""])
     spread.axhline(even, color=SOFT, lw=1, ls="--")
     spread.set_ylim(bottom=0)
     spread.set_ylabel("images", fontsize=9, color=INK)
-    _head(spread, "how the sizes are spread", "")
+    head(spread, "how the sizes are spread", "")
     return figure
 
 
@@ -82,7 +82,7 @@ def draw_diameters(
     figure, (bars, beside) = _two_panels(len(sizes), title)
     _draw_bars(bars, diameters, names, measure)
     _reference(bars, float(np.median(diameters)), len(sizes))
-    _head(bars, "diameter of each cluster", "dashed: the median")
+    head(bars, "diameter of each cluster", "dashed: the median")
     beside.scatter(sizes, diameters, s=22, color=_BAR, alpha=0.65, lw=0)
     for position in dict.fromkeys((int(sizes.argmax()), int(diameters.argmax()), int(diameters.argmin()))):
         is_right = sizes[position] > (sizes.min() + sizes.max()) / 2
@@ -93,7 +93,7 @@ def draw_diameters(
     # Room above for the name of the widest.
     beside.set(xlabel="images", ylabel=measure, ylim=(0, 1.12 * float(diameters.max()) or 1.0))
     beside.margins(x=0.12)
-    _head(beside, "size and diameter", "")
+    head(beside, "size and diameter", "")
     return figure
 
 
@@ -173,12 +173,12 @@ def draw_cuts(cuts: Sequence[Cut], *, title: str = "") -> Figure:
     panels = list(figure.subplots(1, count, squeeze=False)[0])
     sizes = panels.pop(0)
     # Of logarithms: a violin of the sizes themselves would be bent by a logarithmic axis.
-    _draw_violin(sizes, [np.log10(cut.sizes) for cut in cuts], [cut.name for cut in cuts])
+    draw_violin(sizes, [np.log10(cut.sizes) for cut in cuts], [cut.name for cut in cuts])
     low, high = sizes.get_ylim()
     ticks = [tick for tick in _round_numbers(10**high) if low <= np.log10(tick) <= high]
     sizes.set_yticks(np.log10(ticks), [f"{tick:,}" for tick in ticks])
     sizes.set(xlabel="cut", ylabel="images in a cluster")
-    _head(sizes, "sizes", "bar: median")
+    head(sizes, "sizes", "bar: median")
     if len(agreements) == len(cuts):
         _draw_agreement(panels.pop(0), cuts, agreements)
     if has_diameters:
@@ -200,7 +200,7 @@ def _draw_agreement(axes: Axes, cuts: Sequence[Cut], agreements: Sequence[Agreem
     axes.set_xticks(sorted(set(ks)), [str(k) for k in sorted(set(ks))])
     axes.minorticks_off()
     axes.legend(frameon=False, fontsize=8, labelcolor=INK)
-    _head(axes, "clusters and classes", "1 is best")
+    head(axes, "clusters and classes", "1 is best")
 
 
 def _draw_widths(axes: Axes, cuts: Sequence[Cut]) -> None:
@@ -215,7 +215,7 @@ def _draw_widths(axes: Axes, cuts: Sequence[Cut]) -> None:
     axes.set(xlabel="images in a cluster", ylabel="its diameter")
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False, fontsize=8, labelcolor=INK, title="cut", title_fontsize=8)
-    _head(axes, "size and diameter", "")
+    head(axes, "size and diameter", "")
 
 
 def _round_numbers(high: float) -> list[int]:
@@ -264,7 +264,7 @@ def _reference(axes: Axes, value: float, count: int) -> None:
     (axes.axhline if count > _MOST_NAMED else axes.axvline)(value, color=SOFT, lw=1, ls="--")
 
 
-def _draw_violin(axes: Axes, groups: Sequence[np.ndarray], names: Sequence[str]) -> None:
+def draw_violin(axes: Axes, groups: Sequence[np.ndarray], names: Sequence[str]) -> None:
     """Every value as a point; a violin where there are enough of them, and not all alike."""
     for place, values in enumerate(groups, 1):
         if len(values) > 2 and np.ptp(values) > 0:
@@ -278,7 +278,8 @@ def _draw_violin(axes: Axes, groups: Sequence[np.ndarray], names: Sequence[str])
     axes.set_xticks(range(1, len(groups) + 1), list(names), parse_math=False)
 
 
-def _head(axes: Axes, name: str, about: str) -> None:
+def head(axes: Axes, name: str, about: str) -> None:
+    """What axes are called, and the look of them."""
     axes.set_title(name, loc="left", fontsize=10, weight="bold", color=INK)
     axes.set_title(about, loc="right", fontsize=8, color=SOFT)
     axes.tick_params(labelsize=8, color=_RULE, labelcolor=INK)

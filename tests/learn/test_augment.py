@@ -13,10 +13,10 @@ from imagescape.errors import InputError
 from imagescape.learn.augment import (
     Contrastive,
     Draw,
-    _blur_matrix,
     _chroma_matrix,
-    _crop_boxes,
     _resize_matrix,
+    blur_matrix,
+    crop_boxes,
     medical,
     photographs,
 )
@@ -102,7 +102,7 @@ def test_resizing_keeps_a_constant_image_constant():
 
 @pytest.fixture(scope="module")
 def boxes():
-    return _crop_boxes(40, 60, (0.2, 1.0), (3 / 4, 4 / 3), Draw(20_000, generator()))
+    return crop_boxes(40, 60, (0.2, 1.0), (3 / 4, 4 / 3), Draw(20_000, generator()))
 
 
 class TestCropBoxes:
@@ -134,7 +134,7 @@ class TestCropBoxes:
         assert float((boxes[2] * boxes[3]).mean() / 2400) == pytest.approx(np.mean(areas), abs=0.01)
 
     def test_largest_crop_of_an_allowed_shape_when_nothing_fits(self):
-        top, left, height, width = _crop_boxes(10, 100, (1.0, 1.0), (1.0, 2.0), Draw(5, generator()))
+        top, left, height, width = crop_boxes(10, 100, (1.0, 1.0), (1.0, 2.0), Draw(5, generator()))
         assert_close(torch.stack([top, height, width], 1), torch.tensor([[0.0, 10.0, 20.0]]).expand(5, 3))
         assert left.min() >= 0
         assert left.max() <= 80
@@ -214,7 +214,7 @@ class TestColour:
 
 class TestBlur:
     def test_keeps_the_sum_and_leaves_sigma_0_alone(self):
-        matrix = _blur_matrix(30, torch.tensor([0.0, 1.5]))
+        matrix = blur_matrix(30, torch.tensor([0.0, 1.5]))
         assert_close(matrix[0], torch.eye(30))
         assert_close(matrix.sum(-1), torch.ones(2, 30))
         assert matrix[1, 15, 15] < 0.9

