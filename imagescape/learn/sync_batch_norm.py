@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch.distributed.nn.functional as distributed
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
@@ -30,6 +30,23 @@ def batch_norm_over_devices(network: nn.Module) -> Iterator[None]:
             module.__class__ = kind
 
 
+class _Gathered(torch.autograd.Function):
+    """A tensor of each device, stacked; what happens to it on any of them comes back to where it is from."""
+
+    @staticmethod
+    def forward(ctx: Any, own: Tensor) -> Tensor:
+        parts = [torch.empty_like(own) for _ in range(distributed.get_world_size())]
+        distributed.all_gather(parts, own.contiguous())
+        return torch.stack(parts)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slopes: Tensor) -> Tensor:
+        slopes = slopes.contiguous()
+        distributed.all_reduce(slopes)
+        return slopes[distributed.get_rank()]
+
+
 class _OverDevices(_BatchNorm):
     """Statistics are gathered with their gradients: what an image does to the mean of another device comes back."""
 
@@ -43,7 +60,8 @@ class _OverDevices(_BatchNorm):
         with torch.autocast(input.device.type, enabled=False):
             values = input.float()
             var, mean = torch.var_mean(values, axes, correction=0)
-            means, variances = torch.stack(distributed.all_gather(torch.stack([mean, var]))).unbind(1)
+            everyone: Tensor = _Gathered.apply(torch.stack([mean, var]))
+            means, variances = everyone.unbind(1)
             mean = means.mean(0)
             # The variance of all is that within the devices and that between them.
             var = variances.mean(0) + (means - mean).square().mean(0)

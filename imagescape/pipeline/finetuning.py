@@ -155,8 +155,9 @@ def finetune(
     plan = _plan(old, asked, training, guarded, hidden, settings)
     # The first of several processes settles what is in the folder, and is waited for in `fit`.
     with run_in(folder, plan) if is_main_process() else nullcontext():
-        guard = _guard(val or scape, guarded, old, hidden, (scape, training), asked.seed) if is_main_process() else None
-        if guard is not None:
+        guard = None
+        if is_main_process():
+            guard = _guard(val or scape, guarded, old, asked.families, hidden, (scape, training), asked.seed)
             _keep_guard(guard, folder)
         model.fit(
             images,
@@ -239,13 +240,22 @@ def _guard(
     scape: Collection,
     ids: np.ndarray,
     old: Encoder,
+    shown: Sequence[str],
     unseen: Sequence[str],
     training: tuple[Collection, np.ndarray],
     seed: int,
 ) -> Guard:
     rng = np.random.default_rng(seed_for(seed, "others"))
     others = training[1][np.sort(rng.permutation(len(training[1]))[:_OTHERS])]
-    return make_guard(scape, ids, old.preprocessing, unseen=unseen, others=(training[0], others), seed=seed)
+    return make_guard(
+        scape,
+        ids,
+        old.preprocessing,
+        unseen=unseen,
+        families=(*shown, *unseen),
+        others=(training[0], others),
+        seed=seed,
+    )
 
 
 def _keep_guard(guard: Guard, folder: Path) -> None:
