@@ -210,7 +210,7 @@ class Finetune(Parameters):
         backbone = copy.deepcopy(old.network.backbone)
         if self.recipe.row.describes and not isinstance(backbone, Described):
             described = Described(backbone, self.recipe.dimensions).to(old.device)
-            begin(described.describe, _features(old, pixels))
+            begin(described.describe, features_of_some(old, pixels))
             return alike(old, Network(described, None), descriptor=self.recipe.dimensions)
         return alike(old, Network(backbone, None))
 
@@ -320,7 +320,7 @@ def _is_depthwise(module: nn.Module) -> bool:
     return isinstance(module, nn.Conv2d) and 1 < module.groups == module.in_channels
 
 
-def _features(encoder: Encoder, pixels: np.ndarray) -> Float[np.ndarray, "n h"]:
+def features_of_some(encoder: Encoder, pixels: np.ndarray) -> Float[np.ndarray, "n h"]:
     """Features of at most 4,096 of the images, spread over all, from squares of any size."""
     some = pixels[:: -(-len(pixels) // _WHITENING_IMAGES)]
     enlarge = Contrastive(size_px=encoder.preprocessing.cache_px).plain
@@ -335,7 +335,7 @@ def _features(encoder: Encoder, pixels: np.ndarray) -> Float[np.ndarray, "n h"]:
 def _whiten_again(encoder: Encoder, pixels: np.ndarray) -> None:
     """Whiten the descriptors of an encoder by these images, in its linear layer."""
     described = cast(Described, encoder.network.backbone)
-    features = _features(alike(encoder, Network(described.body, None), descriptor=0), pixels)
+    features = features_of_some(alike(encoder, Network(described.body, None), descriptor=0), pixels)
     layer = described.describe
     weight, bias = (tensor.detach().cpu().double().numpy() for tensor in (layer.weight, layer.bias))
     fold(layer, *whitening((features @ weight.T + bias).astype(np.float32), layer.out_features))

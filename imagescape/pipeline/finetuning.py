@@ -76,7 +76,7 @@ class Finetuned:
             if change >= 0
             else f"recall@1 by kind of alteration: the worst change is {100 * change:+.1f} points, of {family}",
         ]
-        if not self.regressed:
+        if self.covered:
             lines.append(
                 f"features_{self.name}: {self.covered:,} images; the encoder is models/{self.name}, "
                 f"--encoder {self.name}"
@@ -108,6 +108,7 @@ def finetune(
     overwrite: bool = False,
     checkpoint_minutes: float = 5,
     tensorboard: bool = False,
+    features: bool = True,
     **settings: Any,
 ) -> Finetuned:
     """Fine-tune an encoder on the collection, under guard, and make its features where that was of use.
@@ -126,6 +127,7 @@ def finetune(
         overwrite: Replace what has that name.
         checkpoint_minutes: How often the state of the training is saved.
         tensorboard: Write events for TensorBoard too.
+        features: Make the column of features, where the new encoder is no worse.
         settings: Of `FinetuneRecipe`.
 
     Raises:
@@ -171,7 +173,7 @@ def finetune(
         assert model.encoder_ is not None
         assert model.kept_ is not None
         covered = 0
-        if not model.regressed_:
+        if features and not model.regressed_:
             covered = embed(scape, model.encoder_, name, overwrite=overwrite, device=asked.device).covered
         model.save(
             scape.path / "models" / name, began_with=encoder, unseen=list(hidden), before=model.looks_[0].as_dict()
