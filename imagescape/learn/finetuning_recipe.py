@@ -107,6 +107,7 @@ class FinetuneRecipe:
         if self.batch_norm not in ("frozen", "learned"):
             raise InputError(f"batch_norm must be 'frozen' or 'learned', got '{self.batch_norm}'")
         object.__setattr__(self, "edits", tuple(self.edits))
+        Edits(size_px=32, edits=self.edits, jitter=self.jitter)  # says what is wrong with them
         for name, least in (("dimensions", 2), ("queue", 1), ("looks", 1), ("adapter_rank", 0), ("cached_views", 0)):
             if getattr(self, name) < least:
                 raise InputError(f"{name} must be at least {least}, got {getattr(self, name)}")

@@ -207,7 +207,7 @@ def test_descriptors_are_gone_on_from(encoder, images):
         ({"epochs": 0}, "epochs must be at least 1"),
         ({"temperature": 0.0}, "temperature must be above 0"),
         ({"nesterov": True}, "nesterov is a way of the momentum of sgd and lars"),
-        ({"edits": ("fold",)}, "edits are crop, flip"),
+        ({"edits": ("fold",)}, "edits are crop, flip.* got fold"),
         ({"cached_views": 4}, "set mixed_fraction to 0"),
         ({"rate": 1}, "there is no setting 'rate'"),
     ],
