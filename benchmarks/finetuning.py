@@ -35,12 +35,14 @@ GUARDED = ("shear", "screenshot", "motion_blur")  # unseen kinds for the guard; 
 ENCODER = "efficientnet_lite0"
 
 
-def collections(data: Path, work: Path, training: int, others: int) -> tuple[Collection, Collection, Collection]:
+def collections(
+    data: Path, work: Path, tested: int, training: int, others: int
+) -> tuple[Collection, Collection, Collection]:
     """What is trained on, the photographs of the test, and what those are searched among besides."""
     photographs, small = (_pictures(data / f"{name}.parquet") for name in ("bsds500-train", "tiny-imagenet-val"))
     parts = {
         "train": [one for row, one in enumerate(photographs) if row % 4] + small[:training],
-        "test": photographs[::4],
+        "test": photographs[::4][:tested],
         "others": small[-others:],
     }
     found = []
@@ -62,8 +64,8 @@ def whitened(encoder: Encoder, train: Collection, dimensions: int) -> Encoder:
     """The encoder with its features whitened, and nothing learned."""
     way = encoder.preprocessing
     described = Described(encoder.network.backbone, dimensions)
-    begin(described.describe, features_of_some(encoder, train.pixels(way.cache_px, way.fit)))
-    return alike(encoder, Network(described, None), descriptor=dimensions)
+    begin(described, features_of_some(encoder, train.pixels(way.cache_px, way.fit)))
+    return alike(encoder, Network(described, None))
 
 
 def main() -> None:
@@ -71,6 +73,8 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="folder with bsds500-train.parquet and tiny-imagenet-val.parquet")
     parser.add_argument("--minutes", type=float, default=30, help="for everything, the tests included")
     parser.add_argument("--training", type=int, default=1500, help="images of Tiny ImageNet that are trained on")
+    parser.add_argument("--test", type=int, default=50, help="photographs of the test, 50 at most")
+    parser.add_argument("--guarded", type=int, default=50, help="images that stand guard")
     parser.add_argument("--distractors", type=int, default=600)
     parser.add_argument("--recipes", default="copies,simclr")
     parser.add_argument("--settings", type=json.loads, default={}, help="more settings of the recipe copies, as JSON")
@@ -80,7 +84,7 @@ def main() -> None:
     began = time.monotonic()
     print(hardware())
     work = options.work or Path(tempfile.mkdtemp(prefix="finetuning-"))
-    train, test, others = collections(options.data, work, options.training, options.distractors)
+    train, test, others = collections(options.data, work, options.test, options.training, options.distractors)
     old = open_encoder(ENCODER)
     among = (others, others.ok_ids())
     guard = make_guard(
@@ -119,6 +123,7 @@ def run(recipe: str, train: Collection, guard: Guard, minutes: float, options: a
         encoder=ENCODER,
         recipe=recipe,
         unseen=GUARDED,
+        held_out=min(0.2, options.guarded / len(train)),
         minutes=minutes,
         seed=options.seed,
         overwrite=True,

@@ -19,7 +19,7 @@ from imagescape.errors import CheckpointError, InputError
 from imagescape.images.pixels import as_pixels
 from imagescape.learn.backbones import Stem, backbone, published
 from imagescape.learn.backbones.torchscript import TorchScript
-from imagescape.learn.descriptor import Described
+from imagescape.learn.descriptor import Described, Pooled
 from imagescape.learn.heads import Network, Projector
 from imagescape.learn.preprocessing import Preprocessing
 from imagescape.model_folder import FORMAT_VERSION, read_config, replace_folder
@@ -52,7 +52,9 @@ class Architecture:
         stem, width: Of a ResNet.
         hidden: Width of the projector's middle.
         out_features: Dimensions of the projections; 0: a backbone alone, without a projector.
-        descriptor: Dimensions of a descriptor that a linear layer makes of the features; 0: none, the features are it.
+        descriptor: Dimensions of a descriptor that is made of the features (see `Described`); 0: none, they are it.
+        pooling: With a descriptor: the power of the mean over the maps of the network (see `Pooled`); 0: the network's
+            own pooling.
         options: What else a backbone needs, plain values: the configuration of a network of transformers, the
             `out_features` of a user's module that does not tell them itself.
     """
@@ -63,6 +65,7 @@ class Architecture:
     hidden: int = 1024
     out_features: int = 0
     descriptor: int = 0
+    pooling: float = 0.0
     options: dict[str, Any] = field(default_factory=dict, hash=False)
 
     def build(self, body: nn.Module | None = None) -> Network:
@@ -85,7 +88,7 @@ class Architecture:
                 f"{type(body).__name__} does not"
             )
         if self.descriptor and not isinstance(body, Described):
-            body = Described(body, self.descriptor)
+            body = Described(Pooled(body, self.pooling) if self.pooling else body, self.descriptor)
         if not self.out_features:
             return Network(body, None)
         return Network(body, Projector(int(body.out_features), self.hidden, self.out_features))  # type: ignore[arg-type]

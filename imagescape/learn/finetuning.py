@@ -24,7 +24,7 @@ from imagescape.learn.adapters import add_adapters
 from imagescape.learn.augment import Contrastive
 from imagescape.learn.backbones.depth import can_be_split, frozen_parts, parts_of, rate_fractions
 from imagescape.learn.backbones.torchscript import TorchScript
-from imagescape.learn.descriptor import Described, begin, fold, whitening
+from imagescape.learn.descriptor import Described, Pooled, begin, can_be_pooled, whiten_again
 from imagescape.learn.encoder import Encoder
 from imagescape.learn.events import Events
 from imagescape.learn.finetuning_recipe import FinetuneRecipe
@@ -209,9 +209,10 @@ class Finetune(Parameters):
         """The encoder that is trained: a copy of the old one, with descriptors where the recipe makes them."""
         backbone = copy.deepcopy(old.network.backbone)
         if self.recipe.row.describes and not isinstance(backbone, Described):
-            described = Described(backbone, self.recipe.dimensions).to(old.device)
-            begin(described.describe, features_of_some(old, pixels))
-            return alike(old, Network(described, None), descriptor=self.recipe.dimensions)
+            body = Pooled(backbone) if can_be_pooled(backbone) else backbone
+            described = Described(body, self.recipe.dimensions).to(old.device)
+            begin(described, features_of_some(_body(old, described), pixels))
+            return alike(old, Network(described, None))
         return alike(old, Network(backbone, None))
 
     def _training(
@@ -266,7 +267,7 @@ class Finetune(Parameters):
 
     def _head(self, given: Encoder, backbone: nn.Module) -> nn.Module:
         if self.recipe.row.describes:
-            return cast(Described, backbone).describe.requires_grad_(True)
+            return cast(Described, backbone).head().requires_grad_(True)
         own = given.network.projector if self.recipe.recipe == "simclr" else None
         if (projector := self.projector or own) is not None:
             return copy.deepcopy(projector).requires_grad_(True)
@@ -333,9 +334,11 @@ def features_of_some(encoder: Encoder, pixels: np.ndarray) -> Float[np.ndarray, 
 
 
 def _whiten_again(encoder: Encoder, pixels: np.ndarray) -> None:
-    """Whiten the descriptors of an encoder by these images, in its linear layer."""
+    """Whiten the descriptors of an encoder by these images."""
     described = cast(Described, encoder.network.backbone)
-    features = features_of_some(alike(encoder, Network(described.body, None), descriptor=0), pixels)
-    layer = described.describe
-    weight, bias = (tensor.detach().cpu().double().numpy() for tensor in (layer.weight, layer.bias))
-    fold(layer, *whitening((features @ weight.T + bias).astype(np.float32), layer.out_features))
+    whiten_again(described, features_of_some(_body(encoder, described), pixels))
+
+
+def _body(encoder: Encoder, described: Described) -> Encoder:
+    """What descriptors are made of, as an encoder that prepares images as this one does."""
+    return alike(encoder, Network(described.body, None))

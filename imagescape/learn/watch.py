@@ -18,7 +18,7 @@ from torch import Tensor
 
 from imagescape.evaluate.looks import Look
 from imagescape.learn.adapters import has_adapters, without_adapters
-from imagescape.learn.descriptor import Described
+from imagescape.learn.descriptor import Described, Pooled
 from imagescape.learn.encoder import Encoder, save_weights
 from imagescape.learn.events import Events
 from imagescape.learn.guard import Guard
@@ -165,16 +165,14 @@ def features_path(folder: Path, name: str) -> Path:
     return folder / EPOCHS / f"{'-'.join(words)}.npz"
 
 
-def alike(given: Encoder, network: Network, *, descriptor: int | None = None) -> Encoder:
-    """Another network, without a projector, that is described and prepares images as `given` does.
-
-    Args:
-        given: What it is like.
-        network: The network.
-        descriptor: Dimensions of its descriptors; None: as of `given`.
-    """
-    kept = given.architecture.descriptor if descriptor is None else descriptor
-    architecture = replace(given.architecture, out_features=0, descriptor=kept)
+def alike(given: Encoder, network: Network) -> Encoder:
+    """Another network on the same backbone, without a projector, that prepares images as `given` does."""
+    backbone = network.backbone
+    descriptor, pooling = 0, 0.0
+    if isinstance(backbone, Described):
+        descriptor = backbone.out_features
+        pooling = backbone.body.pool.power if isinstance(backbone.body, Pooled) else 0.0
+    architecture = replace(given.architecture, out_features=0, descriptor=descriptor, pooling=pooling)
     return Encoder(network, architecture, given.preprocessing, device=str(given.device), precision=given.precision)
 
 

@@ -69,10 +69,14 @@ class EfficientNetLite(nn.Module):
         self._bn1 = _batch_norm(self.out_features)
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 1280"]:
+        return self.maps(images).mean(dim=(2, 3))
+
+    def maps(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 1280 y x"]:
+        """What the features are the mean of; none of it is below 0."""
         x = F.relu6(self._bn0(self._conv_stem(images)))
         for block in self._blocks:
             x = block(x)
-        return F.relu6(self._bn1(self._conv_head(x))).mean(dim=(2, 3))
+        return F.relu6(self._bn1(self._conv_head(x)))
 
     def parts(self) -> list[nn.Module]:
         """The stem, seven stages of blocks, and the last convolution: run in turn they are the network."""

@@ -53,7 +53,12 @@ class ResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n out_features"]:
-        return self.stages(self.stem(images)).mean(dim=(2, 3))
+        return self.maps(images).mean(dim=(2, 3))
+
+    def maps(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n out_features y x"]:
+        """What the features are the mean of; none of it is below 0."""
+        maps: Tensor = self.stages(self.stem(images))
+        return maps
 
     def parts(self) -> list[nn.Module]:
         """The stem and four stages: run in turn they are the network."""
