@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from imagescape.collection.store import Collection
     from imagescape.explore.notebook import View
     from imagescape.learn.encoder import Encoder
+    from imagescape.learn.finetuning import Finetune
     from imagescape.learn.multihead import MultiHead
     from imagescape.learn.neighbormap import NeighborMap
     from imagescape.learn.recipe import Recipe, Stage
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Collection": "imagescape.collection.store",
     "Encoder": "imagescape.learn.encoder",
+    "Finetune": "imagescape.learn.finetuning",
     "MultiHead": "imagescape.learn.multihead",
     "NeighborMap": "imagescape.learn.neighbormap",
     "Recipe": "imagescape.learn.recipe",
@@ -46,6 +48,7 @@ __all__ = [
     "SCAN",
     "Collection",
     "Encoder",
+    "Finetune",
     "MultiHead",
     "NeighborMap",
     "Recipe",

@@ -21,7 +21,7 @@ class Events:
         require("tensorboard", extra="tensorboard")
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer: Any = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+        self._writer: Any = SummaryWriter(str(folder))
 
     def log(self, step: int, values: Mapping[str, Any], prefix: str = "training") -> None:
         """Write what of `values` is a number."""

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import nn
@@ -100,7 +100,7 @@ def _by_rate(module: nn.Module, parameters: list[nn.Parameter]) -> list[Any]:
     fractions: dict[nn.Parameter, float] = {}
     for part in module.modules():
         if hasattr(part, "rate_fractions"):
-            fractions |= part.rate_fractions()
+            fractions |= cast(Any, part).rate_fractions()
     if not fractions:
         return parameters
     groups: dict[float, list[nn.Parameter]] = {}

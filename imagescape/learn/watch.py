@@ -139,8 +139,8 @@ class Watch:
             part = path.with_suffix(".part")
             part.write_text("".join(json.dumps(one.as_dict()) + "\n" for one in self.looks))
             part.replace(path)
-            halves = {"database": database.astype(np.float16), "queries": queries.astype(np.float16)}
-            np.savez(features_path(self._folder, name), **halves)
+            half = np.float16
+            np.savez(features_path(self._folder, name), database=database.astype(half), queries=queries.astype(half))
         if self._events is not None:
             self._events.log(epoch, asdict(look.figures), "guard")
             self._events.log(epoch, asdict(look.unseen), "guard, unseen kinds")

@@ -1,5 +1,7 @@
 """A network from its input to its output: which of its layers to leave as they are, and how fast the others learn."""
 
+from typing import Any, cast
+
 from torch import nn
 
 from imagescape.errors import InputError
@@ -13,8 +15,8 @@ def parts_of(backbone: nn.Module) -> list[list[nn.Module]]:
     A backbone of ours says its parts itself: a stem and its stages. Of any other the longest list of layers is taken:
     what is registered before it, each of the layers, and what comes after.
     """
-    if hasattr(backbone, "parts"):
-        return [list(part.modules()) for part in backbone.parts()]
+    if can_be_split(backbone):
+        return [list(part.modules()) for part in cast(Any, backbone).parts()]
     named = list(backbone.named_modules())
     lists = [(name, module) for name, module in named if isinstance(module, _LISTS) and len(module)]
     if not lists:
