@@ -91,3 +91,36 @@ def test_evaluate_takes_no_other_options_with_a_run(scape, fails):
     assert "--finetuning takes no --quality" in fails("evaluate", scape, "--finetuning", "N", "--quality")
     assert "--html is for --finetuning" in fails("evaluate", scape, "--html", "x.html")
     assert "no run of `imagescape finetune`" in fails("evaluate", scape, "--finetuning", "N")
+
+
+def test_devices_start_as_many_processes_of_the_same_command(scape, run, monkeypatch):
+    import os
+    import sys
+
+    started = []
+
+    def become(program, command):
+        started.append((program, command))
+        raise SystemExit(0)
+
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.setattr(os, "execv", become)
+    run("finetune", scape, "--encoder", "small", "--devices", 2)
+    program, command = started[0]
+    assert program == command[0] == sys.executable
+    assert command[1:5] == ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    assert command[5:] == ["-m", "imagescape", "finetune", str(scape), "--encoder", "small", "--devices", "2"]
+
+
+def test_workers_are_limited():
+    from imagescape.errors import InputError
+    from imagescape.runtime import limit_workers, worker_count
+
+    try:
+        limit_workers(1)
+        assert worker_count() == 1
+        with pytest.raises(InputError, match="workers must be at least 1, got 0"):
+            limit_workers(0)
+    finally:
+        limit_workers(None)
+    assert worker_count() >= 1

@@ -253,6 +253,13 @@ def test_cosine_stays_finite_at_a_small_temperature():
     loss.backward()
     assert torch.isfinite(loss)
     assert torch.isfinite(z.grad).all()
+    rows = torch.nn.functional.normalize(z.detach().double().flatten(0, 1), dim=1).numpy()
+    logits = rows @ rows.T / 0.01
+    np.fill_diagonal(logits, -np.inf)
+    partner = logits[np.arange(32), np.arange(32).reshape(2, 16)[::-1].ravel()]
+    highest = logits.max(1)
+    expected = (highest + np.log(np.exp(logits - highest[:, None]).sum(1)) - partner).mean()
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_learned_temperature_gets_a_gradient_also_through_blocks():
