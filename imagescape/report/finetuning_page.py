@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from imagescape.evaluate.looks import Look
-from imagescape.report.cluster_page import Fact, Panel, facts_markup, notes_markup, panel_markup
-from imagescape.report.markup import filled, text, write_page
+from imagescape.report.gallery import Fact, Panel, glance, panel_section, write_gallery
+from imagescape.report.markup import text
 
 
 def write_finetuning_page(
@@ -34,13 +34,17 @@ def write_finetuning_page(
     Raises:
         InputError: the folder is missing.
     """
-    body = f'<section id="glance"><h2>At a glance</h2>{facts_markup(facts)}{notes_markup(notes)}</section>'
-    body += "".join(panel_markup(one) for one in panels)
-    body += f'<section id="looks"><h2>Every look</h2>{_table(looks, kept)}</section>'
-    sections = [("glance", "At a glance"), *((one.key, one.title) for one in panels), ("looks", "Every look")]
-    links = "".join(f'<a href="#{text(key)}">{text(name)}</a>' for key, name in sections)
-    parts = {"title": text(title), "about": text(about), "links": links, "body": body}
-    return write_page(path, filled("clusters", parts))
+    return write_gallery(
+        path,
+        title=title,
+        about=about,
+        links={"glance": "At a glance", **{one.key: one.title for one in panels}, "looks": "Every look"},
+        sections=[
+            glance(facts, notes),
+            *(panel_section(one) for one in panels),
+            f'<section id="looks"><h2>Every look</h2>{_table(looks, kept)}</section>',
+        ],
+    )
 
 
 def _table(looks: Sequence[Look], kept: Look) -> str:

@@ -7,7 +7,6 @@ from matplotlib.figure import Figure
 
 from imagescape.evaluate.looks import worst_family
 from imagescape.pipeline.finetuning_figures import FinetuningFigures
-from imagescape.report.cluster_page import Fact, Panel
 from imagescape.report.finetuning_page import write_finetuning_page
 from imagescape.report.finetuning_plots import (
     draw_families,
@@ -15,6 +14,7 @@ from imagescape.report.finetuning_plots import (
     draw_retrieval_by_epoch,
     draw_threshold_by_epoch,
 )
+from imagescape.report.gallery import Fact, Panel
 
 _DPI = 130
 

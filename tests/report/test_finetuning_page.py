@@ -6,7 +6,6 @@ import pytest
 from imagescape.cluster.geometry import FIGURES, cluster_geometry
 from imagescape.errors import InputError
 from imagescape.evaluate.looks import Figures, Look
-from imagescape.report.cluster_page import Fact, Panel
 from imagescape.report.finetuning_page import write_finetuning_page
 from imagescape.report.finetuning_plots import (
     draw_families,
@@ -14,6 +13,7 @@ from imagescape.report.finetuning_plots import (
     draw_retrieval_by_epoch,
     draw_threshold_by_epoch,
 )
+from imagescape.report.gallery import Fact, Panel
 
 
 def look(name, epoch, value, family=None):
