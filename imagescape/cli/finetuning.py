@@ -64,19 +64,18 @@ def finetune(
     ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the images. [default: 10]")] = None,
     minutes: Minutes = None,
-    size: Annotated[
-        int | None, typer.Option("--size", help="Side of the views, px. [default: the encoder's; 128 without a GPU]")
-    ] = None,
+    size: Annotated[int | None, typer.Option("--size", help="Side of the views, px. [default: the encoder's]")] = None,
     batch_size: BatchSize = None,
     jitter: Annotated[float | None, typer.Option("--jitter", help="Strength of colour changes. [default: .5]")] = None,
     temperature: Annotated[
         float | None, typer.Option("--temperature", help="Of the loss. [default: .05 of copies, else .1]")
     ] = None,
     entropy_weight: Annotated[
-        float | None, typer.Option("--entropy-weight", help="Of copies: how much an even spread counts. [default: 10]")
+        float | None, typer.Option("--entropy-weight", help="Of copies: how much an even spread counts. [default: 5]")
     ] = None,
     mixed_fraction: Annotated[
-        float | None, typer.Option("--mixed-fraction", help="Of copies that hold two images. [default: .25]")
+        float | None,
+        typer.Option("--mixed-fraction", help="Of copies: that hold two images. [default: .25 or 0]"),
     ] = None,
     dimensions: Annotated[
         int | None, typer.Option("--dimensions", help="Of copies: of a descriptor. [default: 512]")
@@ -117,7 +116,11 @@ def finetune(
         int | None, typer.Option("--adapter-rank", help="Train low-rank adapters beside the layers of hf: networks.")
     ] = None,
     cached_views: Annotated[
-        int | None, typer.Option("--cached-views", help="Views of each image, made once by the frozen parts.")
+        int | None,
+        typer.Option(
+            "--cached-views",
+            help="Of each image, gone through the frozen parts once. [default: 6 or 0]",
+        ),
     ] = None,
     looks: Annotated[
         int | None,

@@ -38,7 +38,6 @@ from imagescape.learn.watch import WAYS_BACK, Watch, alike
 from imagescape.runtime import autocast_dtype, seed_for
 
 _CACHE_MARGIN = 1.25  # crops are taken from squares a quarter larger than a view, so that they keep their detail
-_CPU_SIZE_PX = 128
 _WHITENING_IMAGES = 4096
 
 
@@ -201,9 +200,7 @@ class Finetune(Parameters):
 
     def _size(self, old: Encoder) -> int:
         """Side of the views."""
-        own = old.preprocessing.size_px
-        usual = own if old.device.type == "cuda" else min(own, _CPU_SIZE_PX)
-        return self.recipe.size_px or usual
+        return self.recipe.size_px or old.preprocessing.size_px
 
     def _started(self, old: Encoder, pixels: np.ndarray) -> Encoder:
         """The encoder that is trained: a copy of the old one, with descriptors where the recipe makes them."""
@@ -219,9 +216,11 @@ class Finetune(Parameters):
         self, given: Encoder, new: Encoder, pixels: np.ndarray, size: int, fabric: Fabric, folder: Path | None
     ) -> tuple[Trained, Pairs]:
         """The network that the loop trains, which shares its weights with the encoder, and its pairs."""
-        recipe, backbone = self.recipe, new.network.backbone
+        backbone = new.network.backbone
         body: nn.Module = backbone.body if isinstance(backbone, Described) else backbone
         still, count = self._left_as_they_are(body)
+        can_be_kept = fabric.device.type == "cpu" and count > 0 and can_be_split(body)
+        self.recipe_ = recipe = self.recipe.with_views(can_be_kept=can_be_kept)
         rates = rate_fractions(body, recipe.layer_decay) if recipe.layer_decay < 1 else {}
         pairs = recipe.row.pairs(recipe, new.preprocessing, size, pixels, fabric.device)
         if recipe.cached_views:
@@ -277,7 +276,7 @@ class Finetune(Parameters):
         self, network: nn.Module, pairs: Pairs, fabric: Fabric, folder: Path | None, spent: float
     ) -> FinetuneRecipe:
         """The recipe with its epochs fitted to the time there is; an earlier process of the same run has done so."""
-        recipe = replace(self.recipe, batch_size=self.recipe.batch_for(len(pairs)))
+        recipe = replace(self.recipe_, batch_size=self.recipe_.batch_for(len(pairs)))
         if recipe.minutes is None:
             return recipe
         path = None if folder is None else folder / "plan.json"

@@ -1,7 +1,7 @@
 """What fine-tuning can be told, and its recipes: each a row of pairs, head and loss for the one loop."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -23,6 +23,7 @@ from imagescape.runtime import Precision
 
 RecipeName = Literal["simclr", "copies", "neighbors"]
 _PROJECTIONS = 128
+_KEPT_VIEWS, _MIXED = 6, 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,7 @@ class FinetuneRecipe:
             "neighbors" (augmentations, and the nearest of earlier projections as positives).
         epochs: Passes over the images.
         batch_size: Images a step over all devices; None: a power of two that leaves 8 steps an epoch, 128 at most.
-        size_px: Side of the views; None: the encoder's own, 128 at most without a GPU.
+        size_px: Side of the views; None: the encoder's own. Of smaller ones it learns a scale that it never sees again.
         optimizer: "adamw", "adam", "sgd" or "lars".
         learning_rate: At its highest; None: by `RATES`, in proportion to the root of the batch.
         momentum, nesterov: Of SGD and LARS.
@@ -49,10 +50,12 @@ class FinetuneRecipe:
         layer_decay: What the learning rate is multiplied by from each part to the one before it.
         batch_norm: "frozen": with the statistics that the network has; "learned": of each batch.
         adapter_rank: Of adapters beside the layers of a network of transformers, which then stay; 0: none.
-        cached_views: Views of each image whose way through the frozen parts is gone once and kept; 0: always new ones.
+        cached_views: Views of each image whose way through the frozen parts is gone once and kept; 0: always new ones;
+            None: 6 of copies without a GPU, where the network can be split and nothing is mixed, else 0.
         dimensions: Of copies: of a descriptor.
         entropy_weight: Of copies: see `copy_loss`.
-        mixed_fraction: Of copies: of the views that hold a part of another image.
+        mixed_fraction: Of copies: of the views that hold a part of another image; None: a quarter, or none of views
+            that are kept.
         edits: Of copies: which there are; see `edits.EDITS`.
         queue: Of neighbors: earlier projections that are kept, half as many as there are images at most.
         looks: How often the guard looks, at even distances; the weights of each look are kept.
@@ -79,10 +82,10 @@ class FinetuneRecipe:
     layer_decay: float = 1.0
     batch_norm: Literal["frozen", "learned"] = "frozen"
     adapter_rank: int = 0
-    cached_views: int = 0
+    cached_views: int | None = None
     dimensions: int = 512
-    entropy_weight: float = 10.0
-    mixed_fraction: float = 0.25
+    entropy_weight: float = 5.0
+    mixed_fraction: float | None = None
     edits: tuple[str, ...] = EDITS
     queue: int = 4096
     looks: int = 5
@@ -109,10 +112,10 @@ class FinetuneRecipe:
         object.__setattr__(self, "edits", tuple(self.edits))
         Edits(size_px=32, edits=self.edits, jitter=self.jitter)  # says what is wrong with them
         for name, least in (("dimensions", 2), ("queue", 1), ("looks", 1), ("adapter_rank", 0), ("cached_views", 0)):
-            if getattr(self, name) < least:
+            if getattr(self, name) is not None and getattr(self, name) < least:
                 raise InputError(f"{name} must be at least {least}, got {getattr(self, name)}")
         for name in ("layer_decay", "mixed_fraction"):
-            if not 0 <= getattr(self, name) <= 1:
+            if getattr(self, name) is not None and not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} must be 0 to 1, got {getattr(self, name)}")
         if self.minutes is not None and not self.minutes > 0:
             raise InputError(f"minutes must be above 0, got {self.minutes}")
@@ -126,6 +129,20 @@ class FinetuneRecipe:
     @property
     def row(self) -> "Row":
         return RECIPES[self.recipe]
+
+    def with_views(self, *, can_be_kept: bool) -> "FinetuneRecipe":
+        """The recipe with nothing left open of its views.
+
+        Args:
+            can_be_kept: Whether what frozen parts make of them could be, and is worth it.
+        """
+        cached = self.cached_views
+        if cached is None:
+            cached = _KEPT_VIEWS if can_be_kept and self.row.describes and not self.mixed_fraction else 0
+        mixed = self.mixed_fraction
+        if mixed is None:
+            mixed = _MIXED if self.row.describes and not cached else 0.0
+        return replace(self, cached_views=cached, mixed_fraction=mixed)
 
     @property
     def families(self) -> tuple[str, ...]:
@@ -163,7 +180,7 @@ class FinetuneRecipe:
 
 # Of a batch of 64; LARS is told a share of each layer, so its numbers are of another kind (.075 root B is SimCLR's for
 # a network that knows nothing yet).
-RATES: dict[str, float] = {"adamw": 2e-4, "adam": 2e-4, "sgd": 5e-3, "lars": 0.04}
+RATES: dict[str, float] = {"adamw": 1e-4, "adam": 1e-4, "sgd": 5e-3, "lars": 0.04}
 # What augmentation for contrastive learning does, by the names that edits have for it.
 _OF_AUGMENTATION = ("crop", "flip", "colour", "blur")
 
@@ -197,7 +214,7 @@ def _copies(
     recipe: FinetuneRecipe, way: Preprocessing, size_px: int, pixels: np.ndarray, device: torch.device
 ) -> Pairs:
     edits = Edits(size_px=size_px, mean=way.mean, std=way.std, edits=recipe.edits, jitter=recipe.jitter)
-    return Copies(pixels, edits, device, mixed_fraction=recipe.mixed_fraction)
+    return Copies(pixels, edits, device, mixed_fraction=recipe.mixed_fraction or 0.0)
 
 
 def _temperature(recipe: FinetuneRecipe, usual: float) -> float:
@@ -216,7 +233,7 @@ RECIPES: dict[str, Row] = {
         loss=lambda recipe, images: CopyLoss(
             temperature=_temperature(recipe, 0.05),
             entropy_weight=recipe.entropy_weight,
-            mixed_fraction=recipe.mixed_fraction,
+            mixed_fraction=recipe.mixed_fraction or 0.0,
         ),
         describes=True,
     ),

@@ -72,7 +72,7 @@ class Finetuned:
             table(self.looks),
             f"kept: {self.kept.name}, of {self.epochs} epochs of {self.trained:,} images by the recipe "
             f"'{self.recipe}'; {self.guarded} others stood guard",
-            f"recall@1 by kind of alteration: {family} changed by {100 * change:+.1f} points, all others by more"
+            "recall@1 fell for no kind of alteration"
             if change >= 0
             else f"recall@1 by kind of alteration: the worst change is {100 * change:+.1f} points, of {family}",
         ]

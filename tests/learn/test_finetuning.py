@@ -187,6 +187,19 @@ def test_a_stopped_run_ends_as_an_uninterrupted_one(encoder, images, tmp_path, m
     assert_close(again.transform(images), whole.transform(images), atol=0, rtol=0)
 
 
+def test_mixed_copies_are_learned_from(encoder, images):
+    settings = {**COPIES, "epochs": 12, "mixed_fraction": 0.5, "learning_rate": 3e-3, "looks": 1}
+    model = Finetune(encoder, **settings).fit(images)
+    assert (model.recipe_.cached_views, model.recipe_.mixed_fraction) == (0, 0.5)
+    losses = [line["loss"] for line in model.history_]
+    assert np.mean(losses[-6:]) < np.mean(losses[:3])
+
+
+def test_views_are_kept_without_a_gpu_and_never_mixed_then(trained):
+    model, _ = trained
+    assert (model.recipe_.cached_views, model.recipe_.mixed_fraction) == (6, 0.0)
+
+
 def test_minutes_settle_the_epochs_once(encoder, images, tmp_path):
     model = Finetune(encoder, **COPIES, minutes=0.05).fit(images, run_folder=tmp_path)
     assert model.recipe_.epochs >= 1
@@ -211,7 +224,7 @@ def test_descriptors_are_gone_on_from(encoder, images):
         ({"temperature": 0.0}, "temperature must be above 0"),
         ({"nesterov": True}, "nesterov is a way of the momentum of sgd and lars"),
         ({"edits": ("fold",)}, "edits are crop, flip.* got fold"),
-        ({"cached_views": 4}, "set mixed_fraction to 0"),
+        ({"cached_views": 4, "mixed_fraction": 0.5}, "set mixed_fraction to 0"),
         ({"rate": 1}, "there is no setting 'rate'"),
     ],
 )
