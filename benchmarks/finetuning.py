@@ -36,13 +36,13 @@ ENCODER = "efficientnet_lite0"
 
 
 def collections(
-    data: Path, work: Path, tested: int, training: int, others: int
+    data: Path, work: Path, fold: int, tested: int, training: int, others: int
 ) -> tuple[Collection, Collection, Collection]:
     """What is trained on, the photographs of the test, and what those are searched among besides."""
     photographs, small = (_pictures(data / f"{name}.parquet") for name in ("bsds500-train", "tiny-imagenet-val"))
     parts = {
-        "train": [one for row, one in enumerate(photographs) if row % 4] + small[:training],
-        "test": photographs[::4][:tested],
+        "train": [one for row, one in enumerate(photographs) if row % 4 != fold] + small[:training],
+        "test": photographs[fold::4][:tested],
         "others": small[-others:],
     }
     found = []
@@ -74,6 +74,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30, help="for everything, the tests included")
     parser.add_argument("--training", type=int, default=1500, help="images of Tiny ImageNet that are trained on")
     parser.add_argument("--test", type=int, default=50, help="photographs of the test, 50 at most")
+    parser.add_argument("--fold", type=int, default=0, help="which quarter of the photographs is the test, 0 to 3")
     parser.add_argument("--guarded", type=int, default=50, help="images that stand guard")
     parser.add_argument("--distractors", type=int, default=600)
     parser.add_argument("--recipes", default="copies,simclr")
@@ -84,7 +85,9 @@ def main() -> None:
     began = time.monotonic()
     print(hardware())
     work = options.work or Path(tempfile.mkdtemp(prefix="finetuning-"))
-    train, test, others = collections(options.data, work, options.test, options.training, options.distractors)
+    train, test, others = collections(
+        options.data, work, options.fold, options.test, options.training, options.distractors
+    )
     old = open_encoder(ENCODER)
     among = (others, others.ok_ids())
     guard = make_guard(

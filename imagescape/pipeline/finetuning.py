@@ -90,8 +90,9 @@ class Finetuned:
             return ""
         before, after = self.looks[0].score, self.kept.score
         return (
-            f"fine-tuning made '{self.encoder}' worse: average precision of altered copies of images that were held "
-            f"out fell from {before:.3f} to {after:.3f}. The old encoder stays what is used; the best of the new ones "
+            f"fine-tuning made '{self.encoder}' worse: for altered copies of images that were held out, the mean of "
+            f"recall@1 and average precision fell from {before:.3f} to {after:.3f}. The old encoder stays what is "
+            f"used; the best of the new ones "
             f"is in models/{self.name}, for who wants it all the same: --encoder {self.name}"
         )
 

@@ -28,6 +28,7 @@ def test_by_hand(copies):
     look = copies.look(directions(0, 90), directions(5, 85, 225, 10, 30, 200), name="it", epoch=3)
     assert (look.name, look.epoch) == ("it", 3)
     assert look.figures.recall_at_1 == 0.75
+    assert look.score == (0.75 + look.figures.average_precision) / 2
     assert (look.seen.recall_at_1, look.unseen.recall_at_1) == (1.0, 0.5)
     assert look.by_family == {"crop": 1.0, "turn": 0.5}
     near = 1 - np.cos(np.radians(5))
