@@ -311,7 +311,7 @@ def _train_stage(
         cached = cache_views(
             views,
             encoder.body_features,
-            views=CACHED_VIEWS,
+            views=min(CACHED_VIEWS, 2 * stage.epochs),
             batch_size=encoder.batch_size,
             seed=(recipe.seed, number),
             folder=None if record is None else record.folder,

@@ -20,10 +20,10 @@ from imagescape.errors import InputError
 
 LogSimilarity = Callable[[Tensor, Tensor], Tensor]
 
-# Logits of a block: on a processor 1 MiB of them stays in its cache, and beyond 32 MiB the allocator hands every tensor
-# back; a GPU wants many at once. A block also costs a few passes over all candidates, however few its rows are, which
-# more rows make up for.
-BLOCK_LOGITS = {"cpu": (2**18, 2**22), "cuda": (2**24, 2**24)}
+# Logits of a block, least and most: 8 MiB of them on a processor, enough that sharing them among threads pays; a GPU
+# wants many at once. A block also costs a few passes over all candidates, however few its rows are, which more rows
+# make up for.
+BLOCK_LOGITS = {"cpu": (2**21, 2**23), "cuda": (2**24, 2**24)}
 _ROWS_PER_DIMENSION = 8
 
 

@@ -2,12 +2,13 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch.autograd import gradcheck
 
 from imagescape.errors import InputError
-from imagescape.learn import neighbor_loss
+from imagescape.learn import neighbor_kernel, neighbor_loss
 from imagescape.learn.neighbor_loss import NeighborNCE
 
 
@@ -59,7 +60,7 @@ def test_gradients(monkeypatch, negatives):
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])
-@pytest.mark.parametrize(("n", "negatives"), [(2, 1), (7, 4), (300, 256), (40, 100)])
+@pytest.mark.parametrize(("n", "negatives"), [(2, 1), (7, 4), (300, 256), (40, 100), (2500, 1500)])
 def test_the_compiled_loop_is_the_products(dimensions, n, negatives):
     sides = [side.requires_grad_() for side in points(n, dimensions, seed=5, scale=3.0)]
     exact = NeighborNCE(negatives, start_width=2.0)(*sides)
@@ -69,6 +70,18 @@ def test_the_compiled_loop_is_the_products(dimensions, n, negatives):
     assert loss.item() == pytest.approx(exact.item(), rel=1e-5)
     for ours, theirs in zip(torch.autograd.grad(3 * loss, narrow), expected, strict=True):
         torch.testing.assert_close(ours.double(), 3 * theirs, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("cores", [1, 2, 5])
+def test_how_many_cores_there_are_changes_nothing(monkeypatch, cores):
+    sides = [side.float().numpy() for side in points(3000, seed=7, scale=20.0)]
+    monkeypatch.setattr(neighbor_kernel, "worker_count", lambda: 1)
+    alone = neighbor_kernel.shared_negatives(*sides, 64)
+    monkeypatch.setattr(neighbor_kernel, "worker_count", lambda: cores)
+    total, on_a, on_b = neighbor_kernel.shared_negatives(*sides, 64)
+    assert total == alone[0]
+    assert np.array_equal(on_a, alone[1])
+    assert np.array_equal(on_b, alone[2])
 
 
 def test_the_compiled_loop_takes_views_of_other_strides():
