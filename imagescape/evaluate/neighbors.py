@@ -98,6 +98,30 @@ def nearest_others(
     return _search(vectors, vectors if rows is None else vectors[own], own, k, metric, device)
 
 
+def nearest_among(
+    vectors: np.ndarray, candidates: np.ndarray, k: int, *, metric: Metric = "euclidean", device: str = "auto"
+) -> Neighbors:
+    """The k nearest to each row among a few candidates of its own, such as those found in fewer dimensions.
+
+    Args:
+        vectors: (n, d), any real dtype.
+        candidates: Rows of `vectors`, (n, c) int64, no row twice in a line.
+        k: At most c.
+        metric: As in `nearest`.
+        device: As in `nearest`.
+
+    Raises:
+        InputError: as `nearest`, or not a line of candidates for each row.
+    """
+    vectors = _matrix(vectors, "vectors")
+    if candidates.ndim != 2 or len(candidates) != len(vectors) or not 1 <= k <= candidates.shape[1]:
+        raise InputError(
+            f"{len(vectors)} rows need a line of at least {k} candidates each, got shape {candidates.shape}"
+        )
+    corpus = Corpus(np.ascontiguousarray(vectors, np.float32), metric, device=device)
+    return corpus.among(torch.from_numpy(candidates).to(corpus.device), k)
+
+
 def _matrix(values: np.ndarray, name: str) -> np.ndarray:
     values = np.asarray(values)
     if values.ndim != 2:
@@ -206,10 +230,13 @@ class Corpus:
             assert left_and_right is not None
             return left_and_right
 
-        candidates = nearest_of_all(sides, n, min(k + _SPARE, n - 1), advance).sort(dim=1).values
-        neighbors = _none(n, k)
-        for start in range(0, n, _BLOCK_QUERIES):
-            here = slice(start, min(start + _BLOCK_QUERIES, n))
+        return self.among(nearest_of_all(sides, n, min(k + _SPARE, n - 1), advance), k)
+
+    def among(self, candidates: Tensor, k: int) -> Neighbors:
+        """The k nearest to every row among candidates of its own, (n, c) rows; -1 is none."""
+        candidates, neighbors = candidates.sort(dim=1).values, _none(len(self), k)
+        for start in range(0, len(self), _BLOCK_QUERIES):
+            here = slice(start, min(start + _BLOCK_QUERIES, len(self)))
             self._rank(self._comparison.prepare(self._rows_at(here)), candidates[here], neighbors, here)
         return neighbors
 

@@ -18,7 +18,7 @@ from safetensors.numpy import save as to_safetensors
 from torch import Tensor, nn
 
 from imagescape.errors import InputError, NotFitted
-from imagescape.evaluate.neighbors import Metric, nearest_others
+from imagescape.evaluate.neighbors import Metric, nearest_among, nearest_others
 from imagescape.learn.encoder import load_weights, save_weights
 from imagescape.learn.heads import principal_axes
 from imagescape.learn.neighbor_loss import NeighborNCE
@@ -30,8 +30,10 @@ from imagescape.learn.train import Record, fabric_of_one, fit, read_metrics
 from imagescape.model_folder import read_recipe, reading_weights, write_model
 from imagescape.runtime import Precision, one_thread, seed_for
 
-# The network sees this many principal components at most, and the graph is made in them: the rest is mostly noise.
+# The network sees this many principal components at most, and neighbours are looked for in them.
 COMPONENTS = 128
+# Candidates for a neighbour, found in the components and ranked in the features.
+_CANDIDATES = 2
 _FEWEST_STEPS = 1000
 
 
@@ -156,7 +158,8 @@ class NeighborMap(Parameters):
         Args:
             features: Any real dtype; rows are items.
             y: Ignored; there for scikit-learn.
-            graph: Rows of each row's neighbours, where they are known already; else they are found, exactly.
+            graph: Rows of each row's neighbours, where they are known already; else they are found: of twice as many
+                that are nearest in the principal components, those that are nearest in the features.
             run_folder: Where metrics and checkpoints go; a run that was stopped there is taken up again.
             checkpoint_minutes: How often the state is saved there.
 
@@ -173,8 +176,7 @@ class NeighborMap(Parameters):
         components = Components.of(features, COMPONENTS)
         inputs = components.project(features)
         if graph is None:
-            k = min(recipe.neighbors, len(features) - 1)
-            graph = nearest_others(inputs, k, metric=recipe.metric, device=recipe.device).indices
+            graph = _graph(features, inputs, recipe)
         record = None if run_folder is None else Record(Path(run_folder), checkpoint_minutes)
         table = _Coordinates(_start(inputs, recipe))
         pairs = GraphPairs(graph, fabric.device)
@@ -266,6 +268,14 @@ class _Coordinates(nn.Module):
 
     def forward(self, rows: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
         return self.coords.index_select(0, rows)
+
+
+def _graph(features: np.ndarray, inputs: np.ndarray, recipe: NeighborRecipe) -> np.ndarray:
+    k, metric, device = min(recipe.neighbors, len(features) - 1), recipe.metric, recipe.device
+    if features.shape[1] <= inputs.shape[1]:  # all there is in them
+        return nearest_others(inputs, k, metric=metric, device=device).indices
+    candidates = nearest_others(inputs, min(_CANDIDATES * k, len(features) - 1), metric=metric, device=device).indices
+    return nearest_among(features, candidates, k, metric=metric, device=device).indices
 
 
 def _start(inputs: np.ndarray, recipe: NeighborRecipe) -> np.ndarray:

@@ -5,7 +5,7 @@ import pytest
 
 from imagescape.errors import InputError
 from imagescape.evaluate import neighbors
-from imagescape.evaluate.neighbors import nearest, nearest_others
+from imagescape.evaluate.neighbors import nearest, nearest_among, nearest_others
 
 
 def by_loops(corpus, queries, k, metric, own=None):
@@ -56,6 +56,32 @@ class TestAgainstLoops:
         indices, distances = by_loops(corpus, corpus[rows], 5, metric, own=rows)
         np.testing.assert_array_equal(found.indices, indices)
         np.testing.assert_allclose(found.distances, distances, atol=2e-6)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.usefixtures("blocks")
+class TestAmong:
+    def test_all_others_as_candidates_are_the_nearest_others(self, metric):
+        x = np.random.default_rng(3).normal(2, 1, (50, 7))
+        others = np.array([np.random.default_rng(row).permutation(np.delete(np.arange(50), row)) for row in range(50)])
+        found, expected = nearest_among(x, others, 6, metric=metric), nearest_others(x, 6, metric=metric)
+        np.testing.assert_array_equal(found.indices, expected.indices)
+        np.testing.assert_allclose(found.distances, expected.distances, atol=2e-6)
+
+    def test_only_candidates_are_found(self, metric):
+        x = np.random.default_rng(4).normal(2, 1, (50, 7))
+        candidates = np.stack([(np.arange(50) + shift) % 50 for shift in (1, 7, 20)], axis=1)
+        found = nearest_among(x, candidates, 2, metric=metric)
+        for row in range(50):
+            indices, distances = by_loops(x[candidates[row]], x[[row]], 2, metric)
+            np.testing.assert_array_equal(found.indices[row], candidates[row][indices[0]])
+            np.testing.assert_allclose(found.distances[row], distances[0], atol=2e-6)
+
+
+@pytest.mark.parametrize(("candidates", "k"), [((4, 3), 2), ((5, 3), 4), ((5,), 1), ((5, 3), 0)])
+def test_too_few_candidates(candidates, k):
+    with pytest.raises(InputError, match="candidates each"):
+        nearest_among(np.eye(5), np.zeros(candidates, np.int64), k)
 
 
 @pytest.mark.parametrize("width", [2, 7], ids=["tree", "products"])

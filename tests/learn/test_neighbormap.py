@@ -8,8 +8,8 @@ from sklearn.decomposition import PCA
 
 from imagescape.errors import CheckpointError, InputError, NotFitted
 from imagescape.evaluate.metrics import knn_recall
-from imagescape.evaluate.neighbors import nearest
-from imagescape.learn import train
+from imagescape.evaluate.neighbors import nearest, nearest_others
+from imagescape.learn import neighbormap, train
 from imagescape.learn.neighbormap import NeighborMap, NeighborRecipe
 from imagescape.learn.pairs import GraphPairs
 from imagescape.learn.placing import Components, Lessons, geometric_median, mean_distance
@@ -56,6 +56,25 @@ class TestQuality:
         for stage in {line["stage"] for line in fitted.history_}:
             losses = [line["loss"] for line in fitted.history_ if line["stage"] == stage]
             assert np.mean(losses[-5:]) < np.mean(losses[:5])
+
+    @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+    def test_neighbours_are_those_in_the_features_not_in_their_components(self, monkeypatch, metric):
+        x = np.random.default_rng(0).normal(1, 1, (300, 40))
+        monkeypatch.setattr(neighbormap, "COMPONENTS", 25)
+        graphs = []
+
+        def remember(graph, device):
+            graphs.append(graph)
+            return GraphPairs(graph, device)
+
+        monkeypatch.setattr(neighbormap, "GraphPairs", remember)
+        NeighborMap(epochs=1, neighbors=5, metric=metric, **QUICK).fit(x)
+        graphs.append(nearest_others(Components.of(x, 25).project(x), 5, metric=metric).indices)
+        exact = nearest_others(x, 5, metric=metric).indices
+        ours, of_components = (
+            np.mean([np.isin(*lines).mean() for lines in zip(exact, g, strict=True)]) for g in graphs
+        )
+        assert ours > of_components + 0.1
 
     def test_shuffled_graph_makes_no_map(self, data):
         features, labels = data
