@@ -37,8 +37,8 @@ PAPER = (
     Stage(epochs=50, dimension=2, trains="readout"),
     Stage(epochs=450, dimension=2, learning_rate=0.03 / 1000, warmup_epochs=10),
 )
-# For a processor and minutes instead of hours; docs/experiments.md says what was tried. Adam learns faster than SGD
-# in so few steps, the cosine kernel makes better features, and the whole head unfolds the map from them.
+# For little time; docs/experiments.md says what was tried. In so few steps Adam learns faster than SGD, the cosine
+# kernel makes features that a map comes from, and the whole head unfolds it from them.
 QUICK = (
     Stage(epochs=100, dimension=128, kernel="cosine", temperature=0.5, learning_rate=0.003, warmup_epochs=1),
     Stage(epochs=60, dimension=2, learning_rate=0.005, warmup_epochs=1, trains="projector"),
@@ -47,7 +47,13 @@ QUICK = (
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {"stages": PAPER, "backbone": "resnet18", "stem": "small"},
-    "fast": {"stages": stages_of((100, 10, 40), PAPER), "backbone": "resnet18", "stem": "small"},
+    "fast": {
+        "stages": (replace(QUICK[0], learning_rate=0.0015), *QUICK[1:]),
+        "backbone": "resnet18",
+        "stem": "small",
+        "optimizer": "adamw",
+        "batch_limit": 512,
+    },
     "tiny": {"stages": QUICK, **TINY},
 }
 

@@ -56,3 +56,12 @@ def test_unknown_presets_are_refused():
 
 def test_the_small_preset_unfolds_the_map_with_the_whole_head():
     assert [stage.trains for stage in QUICK] == ["all", "projector", "all"]
+
+
+def test_the_fast_preset_learns_as_the_small_one_at_the_rate_of_its_own_batch():
+    recipe = TSimCNE(preset="fast").recipe
+    schedules = [recipe.schedule(stage, 60_000) for stage in recipe.stages]
+    assert [schedule.batch_size for schedule in schedules] == [512] * 3
+    assert [schedule.learning_rate for schedule in schedules] == pytest.approx([0.003, 0.01, 0.0006])
+    assert {schedule.optimizer for schedule in schedules} == {"adamw"}
+    assert [stage.trains for stage in recipe.stages] == ["all", "projector", "all"]
