@@ -478,41 +478,44 @@ def test_keys_do_all(page):
     assert page.evaluate(unnamed) == 0
 
 
-def test_very_many_points_come_by_tiles(scape, opened, monkeypatch):
+@pytest.fixture
+def tiles_server(scape, monkeypatch):
     monkeypatch.setattr("imagescape.explore.about.TILED_ABOVE", 100)
     monkeypatch.setattr("imagescape.explore.explorer.Tiles.of", functools.partial(Tiles.of, capacity=30))
-    server = Server(scape, device="cpu")
-    server.start()
-    try:
-        page = opened(f"{server.url}#map={MAP}")
-        assert page.evaluate("imagescape.client.about.tiled")
-        page.evaluate("imagescape.source.drawn = 60; imagescape.map.setImagesShown('never'); imagescape.map.fit()")
-        page.evaluate("imagescape.map.camera.zoom(1.01)")
-        until(page, "imagescape.map.points.length < 200")
-        coords, ids = map_coords(scape, MAP), ids_of(scape)
-        held = page.evaluate(
-            "[[...imagescape.map.points.rows], [...imagescape.map.points.x], [...imagescape.map.points.y]]"
-        )
-        assert np.array_equal(np.array(held[1:], np.float32).T, coords[held[0]])
-        names = ["even" if row % 2 == 0 else "odd" for row in held[0]]
-        page.select_option("#choose-colour", "kind")
-        until(page, "imagescape.colorColumn?.codes?.length === imagescape.map.points.length")
-        codes = page.evaluate("[...imagescape.colorColumn.codes].map(code => imagescape.colorColumn.names[code])")
-        assert codes == names
-        polygon, rows = lasso(page)
-        expected = ids[within(coords, polygon)].tolist()  # all of them, and not only those that are drawn
-        assert len(expected) > 100
-        assert [ids[row] for row in rows] == expected
-        alone = int(np.argmax(np.sort(np.linalg.norm(coords[:, None] - coords, axis=2), axis=1)[:, 1]))
-        page.keyboard.press("Escape")
-        page.keyboard.press("v")
-        page.mouse.move(*look_at(page, *coords[alone], scale=300))
-        until(page, "row => imagescape.map.points.rows.includes(row)", alone)
-        page.mouse.move(*(np.array(look_at(page, *coords[alone], scale=300)) + 1))
-        page.wait_for_selector(f".hover-card[data-row='{alone}'] img")
-        assert page.evaluate("row => imagescape.client.id(row)", alone) == ids[alone]
-    finally:
-        server.stop()
+    running = Server(scape, device="cpu")
+    running.start()
+    yield running
+    running.stop()
+
+
+def test_very_many_points_come_by_tiles(scape, tiles_server, opened):
+    page = opened(f"{tiles_server.url}#map={MAP}")
+    assert page.evaluate("imagescape.client.about.tiled")
+    page.evaluate("imagescape.source.drawn = 60; imagescape.map.setImagesShown('never'); imagescape.map.fit()")
+    page.evaluate("imagescape.map.camera.zoom(1.01)")
+    until(page, "imagescape.map.points.length < 200")
+    coords, ids = map_coords(scape, MAP), ids_of(scape)
+    held = page.evaluate(
+        "[[...imagescape.map.points.rows], [...imagescape.map.points.x], [...imagescape.map.points.y]]"
+    )
+    assert np.array_equal(np.array(held[1:], np.float32).T, coords[held[0]])
+    names = ["even" if row % 2 == 0 else "odd" for row in held[0]]
+    page.select_option("#choose-colour", "kind")
+    until(page, "imagescape.colorColumn?.codes?.length === imagescape.map.points.length")
+    codes = page.evaluate("[...imagescape.colorColumn.codes].map(code => imagescape.colorColumn.names[code])")
+    assert codes == names
+    polygon, rows = lasso(page)
+    expected = ids[within(coords, polygon)].tolist()  # all of them, and not only those that are drawn
+    assert len(expected) > 100
+    assert [ids[row] for row in rows] == expected
+    alone = int(np.argmax(np.sort(np.linalg.norm(coords[:, None] - coords, axis=2), axis=1)[:, 1]))
+    page.keyboard.press("Escape")
+    page.keyboard.press("v")
+    page.mouse.move(*look_at(page, *coords[alone], scale=300))
+    until(page, "row => imagescape.map.points.rows.includes(row)", alone)
+    page.mouse.move(*(np.array(look_at(page, *coords[alone], scale=300)) + 1))
+    page.wait_for_selector(f".hover-card[data-row='{alone}'] img")
+    assert page.evaluate("row => imagescape.client.id(row)", alone) == ids[alone]
 
 
 def test_two_fingers_enlarge_the_map(page):
