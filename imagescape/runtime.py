@@ -192,7 +192,8 @@ def keep_freed_memory() -> None:
 
     By default glibc hands large blocks back at once, and each step pays for fresh pages again:
     half of the time of an augmented view on a processor, and a tenth of a whole step where maps are
-    larger than 32 MiB. Does nothing where there is no glibc.
+    larger than 32 MiB. In return the process keeps its highest use of memory until it ends. Does
+    nothing where there is no glibc.
     """
     import ctypes
 
