@@ -32,8 +32,8 @@ from imagescape.runtime import Precision, one_thread, seed_for
 
 # The network sees this many principal components at most, and neighbours are looked for in them.
 COMPONENTS = 128
-# Candidates for a neighbour, found in the components and ranked in the features.
-_CANDIDATES = 2
+# Found in the components, to be ranked in the features.
+_CANDIDATES_PER_NEIGHBOR = 2
 _FEWEST_STEPS = 1000
 
 
@@ -274,7 +274,8 @@ def _graph(features: np.ndarray, inputs: np.ndarray, recipe: NeighborRecipe) -> 
     k, metric, device = min(recipe.neighbors, len(features) - 1), recipe.metric, recipe.device
     if features.shape[1] <= inputs.shape[1]:  # all there is in them
         return nearest_others(inputs, k, metric=metric, device=device).indices
-    candidates = nearest_others(inputs, min(_CANDIDATES * k, len(features) - 1), metric=metric, device=device).indices
+    count = min(_CANDIDATES_PER_NEIGHBOR * k, len(features) - 1)
+    candidates = nearest_others(inputs, count, metric=metric, device=device).indices
     return nearest_among(features, candidates, k, metric=metric, device=device).indices
 
 

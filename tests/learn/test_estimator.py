@@ -682,3 +682,17 @@ def test_a_run_killed_at_any_moment_ends_as_one_that_was_not(images, tmp_path):
         assert (run / weights).read_bytes() == (whole / weights).read_bytes(), moment
         resumed = [(line["stage"], line["step"], line["loss"]) for line in read_metrics(run / "metrics.jsonl")]
         assert resumed == steps, moment
+
+
+@pytest.mark.parametrize(("epochs", "views"), [(1, 2), (3, 6), (9, 8)])
+def test_a_stage_of_the_head_makes_no_more_views_than_it_can_use(images, monkeypatch, epochs, views):
+    made = []
+    cache_views = estimator.cache_views
+
+    def remember(*arguments, **options):
+        made.append(options["views"])
+        return cache_views(*arguments, **options)
+
+    monkeypatch.setattr(estimator, "cache_views", remember)
+    small(epochs=(1, epochs, 0)).fit(images)
+    assert made == [views]
