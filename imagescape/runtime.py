@@ -95,24 +95,34 @@ def is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+_SECONDS_A_LINE = 10
+
+
 class Tracker(Protocol):
     """What long work reports to."""
 
     def advance(self, count: int = 1, **fields: float) -> None:
         """`count` more units are done; `fields` (loss=…) are shown beside the bar."""
 
+    def expect(self, total: int) -> None:
+        """There will be `total` units in all, those of an earlier run among them."""
+
 
 class _Silent:
     def advance(self, count: int = 1, **fields: float) -> None:
+        pass
+
+    def expect(self, total: int) -> None:
         pass
 
 
 class _Lines:
     """Progress for logs and pipes: one line every few seconds, nothing that moves the cursor."""
 
-    def __init__(self, description: str, total: int | None, unit: str, every_seconds: float = 10.0) -> None:
-        self._description, self._total, self._unit, self._every = description, total, unit, every_seconds
-        self._done = 0
+    def __init__(self, description: str, total: int | None, unit: str, before: int) -> None:
+        self._description, self._unit = description, unit
+        self._before, self._done = before, 0
+        self._total = None if total is None else total - before
         self._began = self._last = time.monotonic()
         self._fields: dict[str, float] = {}
 
@@ -120,9 +130,12 @@ class _Lines:
         self._done += count
         self._fields = fields or self._fields
         now = time.monotonic()
-        if now - self._last >= self._every:
+        if now - self._last >= _SECONDS_A_LINE:
             self._last = now
             self.show()
+
+    def expect(self, total: int) -> None:
+        self._total = total - self._before
 
     def show(self) -> None:
         seconds = max(time.monotonic() - self._began, 1e-9)
@@ -157,7 +170,7 @@ def track(
         yield _Silent()
         return
     if not sys.stderr.isatty():
-        lines = _Lines(description, None if total is None else total - done, unit)
+        lines = _Lines(description, total, unit, done)
         yield lines
         lines.show()
         return
@@ -183,6 +196,9 @@ def track(
                 rate = f"{finished / max(time.monotonic() - began, 1e-9):.0f}/s"
                 note = "  ".join(f"{name} {value:.4g}" for name, value in fields.items())
                 bar.update(task, advance=count, rate=rate, note=note or bar.tasks[0].fields["note"])
+
+            def expect(self, total: int) -> None:
+                bar.update(task, total=total)
 
         yield Bar()
 

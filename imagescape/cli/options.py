@@ -73,9 +73,7 @@ Features = Annotated[
 Neighbors = Annotated[int | None, typer.Option("--neighbors", help="How many of each image. [default: 10]")]
 BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Images a step. [default: by the collection]")]
 ClipGradient = Annotated[float | None, typer.Option("--clip-gradient", help="Largest entry of a gradient, such as 4.")]
-Minutes = Annotated[
-    float | None, typer.Option("--minutes", help="Time for the training: measures a step and fits the epochs to it.")
-]
+Minutes = Annotated[float | None, typer.Option("--minutes", help="Time for the training: as many epochs as fit.")]
 CheckpointMinutes = Annotated[float, typer.Option("--checkpoint-minutes", help="How often the state is saved.")]
 Glob = Annotated[str | None, typer.Option("--glob", help="Of a folder, only these files: '**/*.tif'.")]
 Embed = Annotated[bool, typer.Option("--embed", help="Store the images themselves, not only where they are.")]

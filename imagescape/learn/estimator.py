@@ -4,6 +4,7 @@ import copy
 import hashlib
 import json
 import platform
+import time
 from collections.abc import Callable, Sized
 from dataclasses import fields, replace
 from functools import partial
@@ -46,6 +47,8 @@ CACHED_VIEWS = 8
 CACHE_MARGIN = 1.25
 # How long a step is timed before the epochs are fitted to a budget, and never more than a fiftieth of it.
 _MEASURE_SECONDS = 10.0
+# In a run's folder: what was asked, what is run, and by which versions.
+_CONFIG = "config.json"
 
 # (n, k) rows of each image's neighbours.
 Graph = Int[np.ndarray, "n k"]
@@ -137,8 +140,11 @@ class ContrastiveEstimator(Parameters):
         recipe = self._settle(
             recipe, record, _fingerprint(pixels, graph), fabric, lambda: _fit_to_time(recipe, encoder, pairs, fabric)
         )
-        self.recipe_ = recipe
         self.history_ = self._run_stages(recipe, encoder, pairs, pixels, fabric, record, snapshots)
+        self.recipe_ = replace(recipe, stages=_as_run(recipe.stages, self.history_))
+        if record is not None and fabric.is_global_zero and self.recipe_ != recipe:
+            path = record.folder / _CONFIG
+            _write_config(path, json.loads(path.read_text()) | {"run": self.recipe_.as_json()})
         self.stage_coords_ = snapshots.stages
         features, coords = encoder.encode_pixels(pixels)
         if self._straighten:
@@ -241,7 +247,7 @@ class ContrastiveEstimator(Parameters):
         self, recipe: Recipe, record: Record | None, fingerprint: str, fabric: Fabric, fit_to_time: Callable[[], Recipe]
     ) -> Recipe:
         """The recipe with its epochs settled; an earlier run in the same folder has settled them already."""
-        path = None if record is None else record.folder / "config.json"
+        path = None if record is None else record.folder / _CONFIG
         asked = json.loads(json.dumps({"method": type(self).__name__, "images": fingerprint, **self.recipe.as_json()}))
         asked.pop("device")  # a run may go on elsewhere
         # The first of several processes reads, measures and writes for all.
@@ -256,9 +262,7 @@ class ContrastiveEstimator(Parameters):
             return replace(recipe, stages=tuple(Stage(**stage) for stage in before["run"]["stages"]))
         recipe = replace(recipe, stages=fabric.broadcast(fit_to_time().stages))
         if path is not None and fabric.is_global_zero:
-            part = path.with_suffix(".part")
-            part.write_text(json.dumps({"asked": asked, "run": recipe.as_json(), "versions": _versions()}, indent=2))
-            part.replace(path)
+            _write_config(path, {"asked": asked, "run": recipe.as_json(), "versions": _versions()})
         return recipe
 
     def _run_stages(
@@ -328,6 +332,7 @@ def _train_stage(
             loss,
             schedule,
             fabric=fabric,
+            seconds=None if stage.minutes is None else 60 * stage.minutes,
             seed=recipe.seed,
             stage=number,
             record=record,
@@ -338,14 +343,20 @@ def _train_stage(
             parameter.requires_grad_(True)
 
 
+def _write_config(path: Path, config: dict[str, Any]) -> None:
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(config, indent=2))
+    part.replace(path)
+
+
 def _fit_to_time(recipe: Recipe, encoder: Encoder, pairs: Pairs, fabric: Fabric) -> Recipe:
-    """Choose the epochs so that the training takes `recipe.minutes`: a step is measured, stages keep their shares.
+    """Part `recipe.minutes` among the stages: a step is measured, stages of everything keep their shares.
 
     A stage of the head alone is cheap, so it keeps its epochs unless they would take more than a tenth of the time.
     """
     if recipe.minutes is None:
         return recipe
-    budget, n = 60 * recipe.minutes, len(pairs)
+    began, budget, n = time.monotonic(), 60 * recipe.minutes, len(pairs)
     measure_seconds = min(_MEASURE_SECONDS, budget / 50)
     whole = [stage for stage in recipe.stages if stage.trains == "all"]
     heads = [stage for stage in recipe.stages if stage.trains != "all"]
@@ -356,7 +367,7 @@ def _fit_to_time(recipe: Recipe, encoder: Encoder, pairs: Pairs, fabric: Fabric)
         step = seconds_per_step(network, pairs, loss, schedule, fabric=fabric, measure_seconds=measure_seconds)
         return step * (n // (schedule.batch_size * schedule.accumulate))
 
-    settled: dict[Stage, int] = {}
+    settled: dict[Stage, Stage] = {}
     if whole:
         epoch = epoch_seconds(encoder.network, pairs, whole[0])
         # Its views are made once, forward only: a third of the work of as many training steps.
@@ -365,12 +376,20 @@ def _fit_to_time(recipe: Recipe, encoder: Encoder, pairs: Pairs, fabric: Fabric)
         width, items = int(encoder.network.backbone.out_features), min(n, 4 * recipe.batch_for(n) * recipe.accumulate)  # type: ignore[arg-type]
         views = torch.rand(2, items, width, device=pairs.device)
         head = epoch_seconds(encoder.projector, CachedFeatures(views, pairs.device), stage)
-        settled[stage] = max(1, min(stage.epochs, int(0.1 * budget / len(heads) / head)))
-        budget -= settled[stage] * head
+        settled[stage] = replace(stage, epochs=max(1, min(stage.epochs, int(0.1 * budget / len(heads) / head))))
+        budget -= settled[stage].epochs * head
+    # However little there is, each stage gets an epoch.
+    budget = max(budget - (time.monotonic() - began), 1e-3)
     for stage in whole:
-        share = stage.epochs / sum(other.epochs for other in whole)
-        settled[stage] = max(1, round(share * budget / epoch))
-    return replace(recipe, stages=tuple(replace(stage, epochs=settled[stage]) for stage in recipe.stages))
+        seconds = budget * stage.epochs / sum(other.epochs for other in whole)
+        settled[stage] = replace(stage, epochs=max(1, round(seconds / epoch)), minutes=seconds / 60)
+    return replace(recipe, stages=tuple(settled[stage] for stage in recipe.stages))
+
+
+def _as_run(stages: tuple[Stage, ...], history: list[dict[str, Any]]) -> tuple[Stage, ...]:
+    """The stages with the epochs that they have really had."""
+    epochs = {line["stage"]: round(line["epoch"]) for line in history}
+    return tuple(replace(stage, epochs=epochs.get(number, stage.epochs)) for number, stage in enumerate(stages, 1))
 
 
 def _build(recipe: Recipe, size_px: int, dimension: int) -> tuple[Network, Architecture, tuple[Any, Any] | None]:

@@ -64,8 +64,8 @@ class Schedule:
         if self.warmup_epochs < 0:
             raise InputError(f"warmup_epochs must be at least 0, got {self.warmup_epochs}")
 
-    def rate_at(self, step: int, steps_per_epoch: int) -> float:
-        """Learning rate of step 0, 1, … of a run of `epochs` times `steps_per_epoch`."""
+    def rate_at(self, step: float, steps_per_epoch: int) -> float:
+        """Learning rate of step 0, 1, …, or between them, of a run of `epochs` times `steps_per_epoch`."""
         total = self.epochs * steps_per_epoch
         warmup = min(round(self.warmup_epochs * steps_per_epoch), total)
         if step < warmup:

@@ -44,6 +44,7 @@ class Stage:
         learning_rate: For a batch of 256; it grows in proportion with the batch.
         warmup_epochs: Linear, counted in steps; at most a quarter of the stage.
         decay: "cosine", "linear" or "constant".
+        minutes: Time for the stage: `epochs` are then a first guess, and as many are made, at least one, as fit.
         trains: "all"; or "projector" (the head), or "readout" (its last layer) alone, on features of the
             frozen backbone that are made once, from several augmentations of each image, and then reused.
     """
@@ -61,6 +62,7 @@ class Stage:
     learning_rate: float = 0.03
     warmup_epochs: float = 0
     decay: Literal["cosine", "linear", "constant"] = "cosine"
+    minutes: float | None = None
     trains: Literal["all", "projector", "readout"] = "all"
 
     def __post_init__(self) -> None:
@@ -69,6 +71,8 @@ class Stage:
             raise InputError(f"a stage needs at least 1 epoch, got {self.epochs}")
         if self.dimension < 1:
             raise InputError(f"a stage needs at least 1 dimension, got {self.dimension}")
+        if self.minutes is not None and not self.minutes > 0:
+            raise InputError(f"minutes of a stage must be above 0, got {self.minutes}")
         self.loss()  # says what is wrong with kernel, temperature or dof
         if self.trains not in ("all", "projector", "readout"):
             raise InputError(f"a stage trains 'all', 'projector' or 'readout', got '{self.trains}'")
@@ -106,7 +110,8 @@ class Recipe(Settings):
         batch_limit: See `batch_size`.
         accumulate: Batches whose gradients are averaged before one update; negatives stay within a batch.
         optimizer, weight_decay, clip_gradient: Of every stage.
-        minutes: Time for the training; the epochs are fitted to it after measuring a step.
+        minutes: Time for the training: a step is measured, each stage gets its share, and a stage of everything as many
+            epochs as it really has time for.
         seed: Settles every random choice.
         device, precision: Where and how; "auto" takes the best there is.
     """

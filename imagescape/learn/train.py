@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from imagescape.errors import CheckpointError, ImagescapeError, InputError, Interrupted
 from imagescape.learn.events import Events
 from imagescape.learn.optim import Schedule
+from imagescape.learn.pace import Pace
 from imagescape.learn.pairs import Pairs
 from imagescape.learn.sync_batch_norm import batch_norm_over_devices
 from imagescape.runtime import (
@@ -192,6 +193,7 @@ def fit(
     schedule: Schedule,
     *,
     fabric: Fabric,
+    seconds: float | None = None,
     seed: int = 0,
     stage: int = 1,
     record: Record | None = None,
@@ -209,6 +211,8 @@ def fit(
             1 at the last.
         schedule: Epochs, batch, rates, optimizer.
         fabric: Device and precision, from `make_fabric`.
+        seconds: Time to take: the epochs of the schedule are then a first guess, and as many are made, at least one,
+            as fit; rates and `at` go from their start to their end all the same.
         seed: Together with `stage` it settles every random choice.
         stage: Which part of a longer recipe this is; names lines and checkpoints.
         record: Where metrics and checkpoints go; training goes on from a checkpoint found there.
@@ -226,18 +230,22 @@ def fit(
     batches = _Batches(len(pairs), schedule, (seed, stage), fabric)
     objective = _Objective(network, loss, fabric).to(fabric.device)
     optimizer = schedule.build(objective)
-    first_step = _restore(objective, optimizer, record, stage, fabric)
-    if first_step >= batches.total_steps:
+    pace = Pace(schedule.epochs * batches.steps_per_epoch, batches.steps_per_epoch, seconds)
+    step, spent = _restore(objective, optimizer, pace, record, stage, fabric)
+    if step >= pace.steps:
         return []
     if pairs.device.type == "cpu":
         keep_freed_memory()
     step_objective, optimizer = fabric.setup(objective, optimizer)
     step_objective.train()
 
-    def save(steps: int) -> None:
+    started = time.monotonic() - spent
+
+    def save() -> None:
         if record is not None and fabric.is_global_zero:
             model, moments = objective.state_dict(), optimizer.state_dict()
-            record.save({"stage": stage, "step": steps, "model": model, "optimizer": moments})
+            state = {"stage": stage, "step": step, "seconds": time.monotonic() - started, "pace": pace.state()}
+            record.save(state | {"model": model, "optimizer": moments})
 
     told = [part.at for part in (cast(Any, network), loss) if hasattr(part, "at")]
     history: list[dict[str, Any]] = []
@@ -248,24 +256,25 @@ def fit(
         torch.random.fork_rng(devices=_cuda(fabric)),
         stop_requested() as stopped,
         track(
-            f"stage {stage}, {schedule.epochs} epochs",
-            batches.total_steps * batches.items_per_step,
-            done=first_step * batches.items_per_step,
+            f"stage {stage}, " + (f"{seconds / 60:.3g} minutes" if seconds else f"{schedule.epochs} epochs"),
+            pace.steps * batches.items_per_step,
+            done=step * batches.items_per_step,
         ) as tracker,
     ):
-        for step in range(first_step, batches.total_steps):
-            rate = schedule.rate_at(step, batches.steps_per_epoch)
+        while step < pace.steps:
+            place = pace.place(step)
+            rate = schedule.rate_at(place, batches.steps_per_epoch)
             for group in optimizer.param_groups:
                 group["lr"] = rate * group.get("rate_fraction", 1.0)
             for tell in told:
-                tell(step / max(1, batches.total_steps - 1))
+                tell(place / max(1, schedule.epochs * batches.steps_per_epoch - 1))
             total += _update(step_objective, optimizer, pairs, batches, schedule.clip_gradient, step, fabric)
-            unlogged += 1
-            if (step + 1) % log_steps == 0 or step + 1 == batches.total_steps:
+            step, unlogged = step + 1, unlogged + 1
+            if step % log_steps == 0 or step == pace.steps:
                 line = {
                     "stage": stage,
-                    "epoch": (step + 1) / batches.steps_per_epoch,
-                    "step": step + 1,
+                    "epoch": step / batches.steps_per_epoch,
+                    "step": step,
                     "loss": total.item() / unlogged,  # the only place that waits for the device
                     "learning_rate": rate,
                     "images_per_second": unlogged * batches.items_per_step / (time.monotonic() - began),
@@ -275,19 +284,22 @@ def fit(
                 if record is not None and fabric.is_global_zero:
                     record.log(line)
                 tracker.advance(unlogged * batches.items_per_step, loss=line["loss"])
+                if pace.is_timed:
+                    pace.settle(step, fabric.broadcast(time.monotonic() - started))
+                    tracker.expect(pace.steps * batches.items_per_step)
                 total, unlogged, began = torch.zeros_like(total), 0, time.monotonic()
-            if after_epoch is not None and (step + 1) % batches.steps_per_epoch == 0 and fabric.is_global_zero:
+            if after_epoch is not None and step % batches.steps_per_epoch == 0 and fabric.is_global_zero:
                 paused = time.monotonic()
-                after_epoch((step + 1) // batches.steps_per_epoch)
+                after_epoch(step // batches.steps_per_epoch)
                 step_objective.train()
                 began += time.monotonic() - paused
             # Several devices must stop after the same step: they agree where they meet anyway.
             if stopped() if fabric.world_size == 1 else unlogged == 0 and _any(stopped(), fabric):
-                save(step + 1)
-                raise Interrupted(f"stopped in stage {stage}, epoch {step // batches.steps_per_epoch + 1}")
+                save()
+                raise Interrupted(f"stopped in stage {stage}, epoch {math.ceil(step / batches.steps_per_epoch)}")
             if record is not None and record.is_due():
-                save(step + 1)
-    save(batches.total_steps)
+                save()
+    save()
     return history
 
 
@@ -319,24 +331,30 @@ def _check_loss(line: dict[str, Any]) -> None:
 
 
 def _restore(
-    objective: nn.Module, optimizer: torch.optim.Optimizer, record: Record | None, stage: int, fabric: Fabric
-) -> int:
-    """Put network and optimizer back to the checkpoint of this stage; the steps it had done."""
-    state = record.load() if record is not None else None
+    objective: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    pace: Pace,
+    record: Record | None,
+    stage: int,
+    fabric: Fabric,
+) -> tuple[int, float]:
+    """Put all back to the checkpoint of this stage; the steps it had done, and the seconds they took."""
     if record is None:
-        return 0
+        return 0, 0.0
+    state = record.load()
     if state is None or state["stage"] != stage:
         if fabric.is_global_zero:
             record.forget_after(stage, 0)
-        return 0
+        return 0, 0.0
     try:
         objective.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-    except (RuntimeError, ValueError) as error:
-        raise CheckpointError(f"{record.checkpoint_path} is of another network: {error}") from error
+        pace.restore(state["pace"])
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{record.checkpoint_path} is of another network or version: {error}") from error
     if fabric.is_global_zero:
         record.forget_after(stage, state["step"])
-    return int(state["step"])
+    return state["step"], state["seconds"]
 
 
 class _Batches:
@@ -357,7 +375,6 @@ class _Batches:
         self.seed = seed
         self.parts = schedule.accumulate
         self.steps_per_epoch = items // self.items_per_step
-        self.total_steps = schedule.epochs * self.steps_per_epoch
         self._items = items
         self._shares, self._rank = fabric.world_size, fabric.global_rank
         self._epoch, self._order = -1, np.empty(0, np.int64)
@@ -417,6 +434,6 @@ def seconds_per_step(
     with torch.random.fork_rng(devices=_cuda(fabric)):
         while len(times) < 6 or sum(times[2:]) < measure_seconds:
             began = time.perf_counter()
-            _update(objective, optimizer, pairs, batches, None, len(times) % batches.total_steps, fabric).item()
+            _update(objective, optimizer, pairs, batches, None, len(times), fabric).item()
             times.append(time.perf_counter() - began)
     return statistics.median(times[2:])

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,8 @@ from PIL import Image
 from sklearn.base import clone
 from torch import nn
 
-from imagescape.errors import CheckpointError, InputError, NotFitted
-from imagescape.learn import estimator
+from imagescape.errors import CheckpointError, InputError, Interrupted, NotFitted
+from imagescape.learn import estimator, train
 from imagescape.learn.estimator import OtherRun
 from imagescape.learn.recipe import Stage
 from imagescape.learn.simclr import SimCLR
@@ -53,6 +54,28 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+class SlowSteps:
+    """A clock that goes on by what training steps take, and nothing else; a step is measured to take a minute."""
+
+    now, seconds = 0.0, 60.0
+
+    def monotonic(self):
+        return self.now
+
+    def update(self, real, *arguments):
+        self.now += self.seconds
+        return real(*arguments)
+
+
+@pytest.fixture
+def slow_steps(monkeypatch):
+    clock = SlowSteps()
+    monkeypatch.setattr(train, "time", clock)
+    monkeypatch.setattr(train, "_update", partial(clock.update, train._update))
+    monkeypatch.setattr(estimator, "seconds_per_step", lambda *_, **__: 60.0)
+    return clock
 
 
 @pytest.fixture(scope="module")
@@ -589,21 +612,34 @@ class TestRuns:
         with pytest.raises(OtherRun, match="other settings or other images; overwrite it"):
             run.fit(seen, run_folder=tmp_path)
 
-    def test_minutes_scale_the_epochs(self, images, monkeypatch):
-        """At a minute a step an epoch takes 4 minutes, so 24 minutes more are 6 epochs more, two thirds first."""
-        monkeypatch.setattr(estimator, "seconds_per_step", lambda *_, **__: 60.0)
-        few, many = (small(minutes=minutes).fit(images).recipe_.stages for minutes in (40, 64))
-        grown = [stage.epochs - before.epochs for before, stage in zip(few, many, strict=True)]
-        assert (grown[0] + grown[2], grown[1]) == (6, 0)
-        assert grown[0] == 4
+    @pytest.mark.parametrize(
+        ("minutes", "step_seconds", "epochs"), [(40, 60, (5, 1, 3)), (64, 60, (9, 1, 5)), (64, 90, (6, 1, 3))]
+    )
+    def test_minutes_scale_the_epochs(self, images, slow_steps, minutes, step_seconds, epochs):
+        """At a minute a step an epoch takes 4. Caches take 5.3 and the head 4; two thirds of the rest are stage 1's."""
+        slow_steps.seconds = step_seconds
+        model = small(minutes=minutes).fit(images)
+        assert tuple(stage.epochs for stage in model.recipe_.stages) == epochs
+        trained = [line["epoch"] for line in model.history_ if line["stage"] == 3]
+        assert trained[-1] == epochs[2]
 
-    def test_epochs_are_settled_once(self, images, tmp_path, monkeypatch):
-        epochs = []
-        for seconds in (60.0, 6.0):  # the second measurement must not count: the run has begun
-            monkeypatch.setattr(estimator, "seconds_per_step", lambda *_, seconds=seconds, **__: seconds)
-            model = small(minutes=40).fit(images, run_folder=tmp_path)
-            epochs.append([stage.epochs for stage in model.recipe_.stages])
-        assert epochs[0] == epochs[1]
+    def test_time_is_parted_among_the_stages_once(self, images, tmp_path, slow_steps, monkeypatch):
+        def stop(stage, epoch, _):
+            if (stage, epoch) == (3, 1):
+                raise Interrupted("as Ctrl-C would")
+
+        with pytest.raises(Interrupted):
+            small(minutes=40).fit(images, run_folder=tmp_path, snapshot_epochs=1, callback=stop)
+        monkeypatch.setattr(estimator, "seconds_per_step", None)  # the run has begun
+        model = small(minutes=40).fit(images, run_folder=tmp_path)
+        assert [stage.epochs for stage in model.recipe_.stages] == [5, 1, 3]
+
+    def test_the_epochs_that_were_run_are_on_record(self, images, tmp_path, slow_steps):
+        slow_steps.seconds = 30
+        model = small(minutes=40).fit(images, run_folder=tmp_path)
+        run = json.loads((tmp_path / "config.json").read_text())["run"]
+        assert [stage["epochs"] for stage in run["stages"]] == [10, 1, 5]
+        assert run == json.loads(json.dumps(model.recipe_.as_json()))
 
     def test_too_few_minutes_are_an_epoch_each(self, images):
         model = small(minutes=1e-9).fit(images)

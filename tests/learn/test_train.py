@@ -16,6 +16,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from imagescape.errors import CheckpointError, InputError, Interrupted
+from imagescape.learn import train
 from imagescape.learn.losses import InfoNCE, Tempered, cauchy, cosine, info_nce, kernel
 from imagescape.learn.optim import Schedule
 from imagescape.learn.train import Diverged, Record, _Batches, fit, make_fabric, read_metrics, seconds_per_step
@@ -147,19 +148,79 @@ def test_a_loss_with_parameters_is_trained_too(fabric):
     assert loss.log_similarity.temperature().item() != pytest.approx(0.5)
 
 
+class Asking(nn.Module):
+    """A loss that is told how far training is."""
+
+    told = ()
+
+    def at(self, progress):
+        self.told += (progress,)
+
+    def forward(self, a, b):
+        return LOSS(a, b)
+
+
 def test_a_loss_that_asks_is_told_how_far_training_is(fabric):
-    class Asking(nn.Module):
-        told = ()
-
-        def at(self, progress):
-            self.told += (progress,)
-
-        def forward(self, a, b):
-            return LOSS(a, b)
-
     loss = Asking()
     fit(network(), Points(32), loss, schedule(epochs=2), fabric=fabric)
     assert loss.told == (0, 1 / 3, 2 / 3, 1)
+
+
+class Clock:
+    """Stands for the module `time`: it goes on by the work that is told to it alone."""
+
+    now = 0.0
+
+    def monotonic(self):
+        return self.now
+
+    perf_counter = monotonic
+
+
+class Slow(Points):
+    """Points of which a batch takes a second, and from a certain one on two."""
+
+    def __init__(self, clock, slower_from):
+        super().__init__()
+        self.clock, self.slower_from = clock, slower_from
+
+    def batch(self, index, generator):
+        self.clock.now += 2 if len(self.seen) >= self.slower_from else 1
+        return super().batch(index, generator)
+
+
+class TestATime:
+    """40 epochs of 4 steps in 160 s, of which a step takes one."""
+
+    @pytest.fixture
+    def clock(self, monkeypatch):
+        clock = Clock()
+        monkeypatch.setattr(train, "time", clock)
+        return clock
+
+    @pytest.mark.parametrize(("slower_from", "epochs"), [(1000, 40), (0, 20), (80, 30)])
+    def test_as_many_epochs_are_made_as_fit(self, fabric, clock, slower_from, epochs):
+        loss = Asking()
+        history = fit(network(), Slow(clock, slower_from), loss, schedule(epochs=40), seconds=160, fabric=fabric)
+        assert history[-1]["epoch"] == epochs
+        assert clock.now == pytest.approx(160, abs=4)
+        assert (loss.told[0], loss.told[-1], len(loss.told)) == (0, 1, 4 * epochs)
+        rates = [line["learning_rate"] for line in history]
+        assert rates[-1] == pytest.approx(schedule(epochs=40).rate_at(159, 4))
+        assert rates == sorted(rates, reverse=True)
+
+    def test_what_a_stopped_run_has_spent_is_gone(self, fabric, clock, tmp_path):
+        def stop(epoch):
+            if epoch == 10:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        run = partial(fit, loss=LOSS, schedule=schedule(epochs=40), seconds=160, fabric=fabric)
+        with pytest.raises(Interrupted):
+            run(network(), Slow(clock, 0), record=Record(tmp_path), after_epoch=stop)
+        clock.now += 1e6  # until someone takes it up again
+        history = run(network(), Slow(clock, 0), record=Record(tmp_path))
+        assert (history[-1]["epoch"], clock.now) == (20, pytest.approx(1e6 + 160, abs=8))
+        assert run(network(), Slow(clock, 0), record=Record(tmp_path)) == []
 
 
 def test_gradients_are_clipped_by_value(fabric):
