@@ -256,7 +256,7 @@ def fit(
         torch.random.fork_rng(devices=_cuda(fabric)),
         stop_requested() as stopped,
         track(
-            f"stage {stage}, " + (f"{seconds / 60:.3g} minutes" if seconds else f"{schedule.epochs} epochs"),
+            f"stage {stage}, {'about ' if pace.is_timed else ''}{schedule.epochs} epochs",
             pace.steps * batches.items_per_step,
             done=step * batches.items_per_step,
         ) as tracker,
