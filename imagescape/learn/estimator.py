@@ -99,7 +99,8 @@ class ContrastiveEstimator(Parameters):
             graph: With `neighbor_fraction`: (n, k) rows of each image's neighbours, or what gives them when called,
                 once the images have been read.
             run_folder: Where metrics and checkpoints go. A run of the same recipe that was stopped
-                there is taken up again and ends with the same weights as if it had not been.
+                there is taken up again and ends with the same weights as if it had not been; one with `minutes` has
+                those left that it had not spent.
             checkpoint_minutes: How often the state is saved there.
             keep_stages: Keep the map after each stage, as `stage_coords_`.
             snapshot_epochs: In stages of up to 3 dimensions, place all images every so many epochs: saved in

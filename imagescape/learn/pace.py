@@ -46,7 +46,7 @@ class Pace:
         if self._first is None:
             self._first = steps, seconds
             return
-        a_step = (seconds - self._first[1]) / (steps - self._first[0])
+        a_step = max(seconds - self._first[1], 1e-6) / (steps - self._first[0])  # clocks may be coarse
         last = steps + max(0.0, self._seconds - seconds) / a_step
         epochs = max(round(last / self._steps_per_epoch), math.ceil(steps / self._steps_per_epoch))
         self._place, self._step = self.place(steps), steps

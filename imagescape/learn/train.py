@@ -3,7 +3,7 @@
 It owns shuffling, precision, devices, schedules, progress, checkpoints and resume, and knows
 nothing of images, recipes or what the loss means. Randomness is a function of the seed, the
 stage and the step, never of what ran before, so a run that is stopped and taken up again ends
-with the same weights, bit for bit, as one that was not.
+with the same weights, bit for bit, as one that was not, unless it has a time to keep.
 """
 
 import copy
