@@ -3,7 +3,7 @@
 The plain loop is what most repositories have: float32, NCHW, two workers that augment with Pillow
 one image at a time, the whole similarity matrix, torch as it comes.
 
-    python benchmarks/train_step.py [--backbone resnet10 --width 32 --stem strided] [--batch-size 256]
+    python benchmarks/train_step.py [--backbone resnet10 --width 32 --stem strided] [--batch-size 128]
 
 Each loop runs in a process of its own, so that ours alone has the settings that `import imagescape` makes; they take
 turns, `--rounds` times.
@@ -105,7 +105,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--stem", default="small", choices=("small", "strided", "imagenet"))
     parser.add_argument("--size", type=int, default=32)
-    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=2)
