@@ -57,4 +57,6 @@ class Pace:
         return {"steps": self.steps, "step": self._step, "place": self._place}
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.steps, self._step, self._place = state["steps"], state["step"], state["place"]
+        """Go on as `state` says; without a time, as the schedule says."""
+        if self.is_timed:
+            self.steps, self._step, self._place = state["steps"], state["step"], state["place"]

@@ -74,4 +74,7 @@ def test_a_checkpoint_goes_on_where_it_was():
     taken_up = Pace(200, PER_EPOCH, 200)
     taken_up.restore(json.loads(json.dumps(whole.state())))
     assert taken_up.steps == whole.steps != 200
+    untimed = Pace(70, PER_EPOCH)
+    untimed.restore(whole.state())
+    assert untimed.steps == 70
     assert [taken_up.place(step) for step in range(50, 130)] == [whole.place(step) for step in range(50, 130)]
