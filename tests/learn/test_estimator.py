@@ -641,6 +641,16 @@ class TestRuns:
         assert [stage["epochs"] for stage in run["stages"]] == [10, 1, 5]
         assert run == json.loads(json.dumps(model.recipe_.as_json()))
 
+    @pytest.mark.parametrize("minutes", [0, -1, float("nan")])
+    def test_a_stage_has_more_than_no_time(self, minutes):
+        with pytest.raises(InputError, match="minutes of a stage must be above 0"):
+            Stage(epochs=1, dimension=2, minutes=minutes)
+
+    def test_a_stage_of_minutes_needs_none_of_the_recipe(self, images, slow_steps):
+        """12 minutes are three epochs of four steps of a minute, whatever was guessed."""
+        stages = (Stage(epochs=2, dimension=2, minutes=12),)
+        assert TSimCNE(stages=stages, **SMALL).fit(images).recipe_.stages[0].epochs == 3
+
     def test_too_few_minutes_are_an_epoch_each(self, images):
         model = small(minutes=1e-9).fit(images)
         assert [stage.epochs for stage in model.recipe_.stages] == [1, 1, 1]
