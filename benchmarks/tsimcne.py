@@ -1,10 +1,12 @@
 """t-SimCNE by us and by its authors' package (tsimcne 0.3.12): images a second, and 15-NN after the same epochs.
 
-    python benchmarks/tsimcne.py cifar10-test.parquet --package-python PYTHON [--images 2000] [--epochs 3,1,1]
+    python benchmarks/tsimcne.py cifar10-test.parquet --package-python PYTHON --images 1000 --epochs 3,1,2
+    python benchmarks/tsimcne.py cifar10-test.parquet --package-python PYTHON --stem imagenet --epochs 20,2,6
 
 PYTHON is the interpreter of an environment with `tsimcne==0.3.12`, which is never imported here; `--package-path` adds
-a folder to its path. Same images, network (ResNet-18 with its small stem), batch, loss and epochs; each side in a
-process of its own, with its own defaults for everything else. Seconds are of `fit`, which is all three stages.
+a folder to its path. Same images, network (ResNet-18), batch, loss, epochs and warm-up; each side in a process of its
+own, with its own defaults for everything else. Seconds are of `fit`, which is all three stages. The ImageNet stem makes
+small maps of small images: a processor has time for enough epochs then that both learn something.
 """
 
 import argparse
@@ -40,7 +42,7 @@ while True:
             del sys.modules[name]
 from tsimcne.tsimcne import TSimCNE
 
-file, out, epochs, batch, seed, workers = sys.argv[1:]
+file, out, epochs, batch, seed, workers, stem = sys.argv[1:]
 images = np.load(file)["images"]
 
 class Pictures(torch.utils.data.Dataset):
@@ -50,7 +52,13 @@ class Pictures(torch.utils.data.Dataset):
         return Image.fromarray(images[row]), 0
 
 torch.manual_seed(int(seed))
-model = TSimCNE(total_epochs=json.loads(epochs), batch_size=int(batch), num_workers=int(workers))
+epochs = json.loads(epochs)
+# A quarter of a stage at most, as ours: its own ten epochs are more than a short run has.
+warmup = [min(10, epochs[0] // 4), 0, min(10, epochs[2] // 4)]
+backbone = {"small": "resnet18_simclr", "imagenet": "resnet18"}[stem]
+model = TSimCNE(
+    total_epochs=epochs, warmup=warmup, backbone=backbone, batch_size=int(batch), num_workers=int(workers)
+)
 began = time.perf_counter()
 model.fit(Pictures())
 seconds = time.perf_counter() - began
@@ -62,7 +70,7 @@ print("RESULT", seconds, flush=True)
 def theirs(options: argparse.Namespace, file: Path, out: Path, epochs: list[int], seed: int) -> float | None:
     path = os.pathsep.join([*options.package_path, os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": path}
-    arguments = [json.dumps(epochs), str(options.batch_size), str(seed), str(options.workers)]
+    arguments = [json.dumps(epochs), str(options.batch_size), str(seed), str(options.workers), options.stem]
     command = [options.package_python, "-c", THEIRS, str(file), str(out), *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=out.parent)
     found = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
@@ -74,7 +82,7 @@ def theirs(options: argparse.Namespace, file: Path, out: Path, epochs: list[int]
 
 def ours(options: argparse.Namespace, file: Path, out: Path, epochs: list[int], seed: int) -> float:
     command = [sys.executable, __file__, "--ours", str(file), str(out), json.dumps(epochs), str(seed)]
-    command += ["--batch-size", str(options.batch_size)]
+    command += ["--batch-size", str(options.batch_size), "--stem", options.stem]
     done = subprocess.run(command, capture_output=True, text=True)
     found = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     if not found:
@@ -82,11 +90,11 @@ def ours(options: argparse.Namespace, file: Path, out: Path, epochs: list[int], 
     return float(found[0].split()[1])
 
 
-def fit_ours(file: str, out: str, epochs: str, seed: str, batch: int) -> None:
+def fit_ours(file: str, out: str, epochs: str, seed: str, batch: int, stem: str) -> None:
     from imagescape.learn.tsimcne import TSimCNE
 
     images = np.load(file)["images"]
-    model = TSimCNE(epochs=json.loads(epochs), preset="paper", batch_size=batch, random_state=int(seed))
+    model = TSimCNE(epochs=json.loads(epochs), preset="paper", stem=stem, batch_size=batch, random_state=int(seed))
     began = time.perf_counter()
     model.fit(images)
     seconds = time.perf_counter() - began
@@ -102,12 +110,13 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--epochs", default="3,1,1")
     parser.add_argument("--batch-size", type=int, default=256)
+    parser.add_argument("--stem", choices=("small", "imagenet"), default="small", help="of the ResNet-18")
     parser.add_argument("--workers", type=int, default=2, help="of the package's DataLoader")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--ours", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.ours:
-        fit_ours(*options.ours, batch=options.batch_size)
+        fit_ours(*options.ours, batch=options.batch_size, stem=options.stem)
         return
 
     from imagescape.collection.ingest import ingest
@@ -126,7 +135,7 @@ def main() -> None:
         encoded = encode_labels([labels[row] for row in chosen])
         np.savez(folder / "images.npz", images=pixels[chosen])
         print(hardware())
-        print(f"{len(chosen)} images, batch {options.batch_size}, epochs {options.epochs}, {options.seeds} seeds")
+        print(f"{len(chosen)} images, {options.stem} stem, batch {options.batch_size}, epochs {options.epochs}")
         rates: dict[str, list[float]] = {}
         for seed in range(options.seeds):
             for who, fit in (("tsimcne 0.3.12", theirs), ("ours", ours)):
