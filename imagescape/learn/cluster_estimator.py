@@ -174,7 +174,7 @@ class Stages:
             return watched
         watched.look(0)
 
-        def after_epoch(epoch: int) -> None:
+        def after_epoch(epoch: int, epochs: int) -> None:
             if epoch in marks:
                 watched.look(marks.index(epoch))
 

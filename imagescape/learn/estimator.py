@@ -302,7 +302,7 @@ def _train_stage(
     number: int,
     encoder: Encoder,
     pairs: Pairs,
-    after_epoch: Callable[[int], object],
+    after_epoch: Callable[[int, int], object],
     fabric: Fabric,
     record: Record | None,
 ) -> list[dict[str, Any]]:

@@ -94,7 +94,7 @@ class Finetune(Parameters):
         kept_: The look at `encoder_`; None without a guard.
         regressed_: Whether that is worse than before.
         history_: Metrics of the training.
-        recipe_: As it was run.
+        recipe_: As it was run, with the epochs that were made.
 
     Raises:
         InputError: an unknown recipe or setting, or one out of range.
@@ -163,20 +163,28 @@ class Finetune(Parameters):
         new = self._started(old, pixels)
         network, pairs = self._training(given, new, pixels, size, fabric, folder)
         watch.at_start(new)
-        spent = time.monotonic() - began + watch.seconds_a_look * (self.recipe.looks + len(WAYS_BACK) + 1)
-        self.recipe_ = self._settled(network, pairs, fabric, folder, spent)
-        looks = self.recipe_.look_epochs()
+        # The looks on the way are a part of the training, those after it are not.
+        spent = time.monotonic() - began + watch.seconds_a_look * (len(WAYS_BACK) + 1)
+        looking = watch.seconds_a_look * self.recipe.looks
+        self.recipe_, seconds = self._settled(network, pairs, fabric, folder, spent, looking)
+
+        def after_epoch(epoch: int, epochs: int) -> None:
+            if self.recipe.looks_after(epoch, epochs):
+                watch.at_epoch(new, epoch)
+
         history = fit(
             network,
             pairs,
             self.recipe_.row.loss(self.recipe_, len(pairs)),
             self.recipe_.plan(len(pairs)),
             fabric=fabric,
+            seconds=seconds,
             seed=self.recipe.seed,
             record=record,
-            after_epoch=lambda epoch: watch.at_epoch(new, epoch) if epoch in looks else None,
+            after_epoch=after_epoch,
         )
         self.history_ = history if record is None else read_metrics(record.metrics_path)
+        self.recipe_ = replace(self.recipe_, epochs=round(self.history_[-1]["epoch"]))
         self.encoder_ = watch.choose(new, lambda encoder: _whiten_again(encoder, pixels))
         self.looks_, self.kept_ = watch.looks, watch.kept
         self.regressed_ = watch.kept is not None and watch.kept.score < watch.looks[0].score
@@ -273,24 +281,28 @@ class Finetune(Parameters):
         return self.recipe.row.head(self.recipe, cast(int, backbone.out_features))
 
     def _settled(
-        self, network: nn.Module, pairs: Pairs, fabric: Fabric, folder: Path | None, spent: float
-    ) -> FinetuneRecipe:
-        """The recipe with its epochs fitted to the time there is; an earlier process of the same run has done so."""
+        self, network: nn.Module, pairs: Pairs, fabric: Fabric, folder: Path | None, spent: float, looking: float
+    ) -> tuple[FinetuneRecipe, float | None]:
+        """The recipe with a first guess of the epochs that fit into the time there is, and the seconds of the training.
+
+        An earlier process of the same run has settled both.
+        """
         recipe = replace(self.recipe_, batch_size=self.recipe_.batch_for(len(pairs)))
         if recipe.minutes is None:
-            return recipe
+            return recipe, None
         path = None if folder is None else folder / "plan.json"
-        settled = json.loads(path.read_text())["epochs"] if path is not None and path.exists() else None
-        settled = fabric.broadcast(settled)
+        known = json.loads(path.read_text()) if path is not None and path.exists() else None
+        settled: dict[str, Any] | None = fabric.broadcast(known)
         if settled is None:
             plan, budget = recipe.plan(len(pairs)), max(0.0, 60 * recipe.minutes - spent)
-            loss, seconds = recipe.row.loss(recipe, len(pairs)), min(10.0, budget / 50)
-            step = seconds_per_step(network, pairs, loss, plan, fabric=fabric, measure_seconds=seconds)
-            epoch = step * (len(pairs) // plan.batch_size)
-            settled = fabric.broadcast(max(1, round((budget - seconds) / epoch)))
+            loss, measure = recipe.row.loss(recipe, len(pairs)), min(10.0, budget / 50)
+            step = seconds_per_step(network, pairs, loss, plan, fabric=fabric, measure_seconds=measure)
+            epoch, seconds = step * (len(pairs) // plan.batch_size), budget - measure
+            fit_in = max(1, round((seconds - looking) / epoch))
+            settled = cast(dict[str, Any], fabric.broadcast({"epochs": fit_in, "seconds": seconds}))
             if path is not None and fabric.is_global_zero:
-                path.write_text(json.dumps({"epochs": settled, "epoch_seconds": epoch}))
-        return replace(recipe, epochs=settled)
+                path.write_text(json.dumps(settled))
+        return replace(recipe, epochs=settled["epochs"]), settled["seconds"]
 
 
 class _Frozen:

@@ -59,7 +59,7 @@ class FinetuneRecipe:
         edits: Of copies: which there are; see `edits.EDITS`.
         queue: Of neighbors: earlier projections that are kept, half as many as there are images at most.
         looks: How often the guard looks, at even distances; the weights of each look are kept.
-        minutes: For everything; the epochs are fitted to it after measuring a step.
+        minutes: For everything; `epochs` are then as many, at least one, as fit.
         seed: Settles every random choice.
         device, precision: Where and how; "auto" takes the best there is.
     """
@@ -172,10 +172,9 @@ class FinetuneRecipe:
             weight_decay=self.weight_decay,
         )
 
-    def look_epochs(self) -> list[int]:
-        """The epochs after which the guard looks: evenly spread, the last among them."""
-        steps = np.arange(1, self.looks + 1) * self.epochs / self.looks
-        return sorted({max(1, round(step)) for step in steps.tolist()})
+    def looks_after(self, epoch: int, epochs: int) -> bool:
+        """Whether the guard looks after this of so many epochs: evenly spread, after the last too."""
+        return epoch in {max(1, round(number * epochs / self.looks)) for number in range(1, self.looks + 1)}
 
 
 # Of a batch of 64; LARS is told a share of each layer, so its numbers are of another kind (.075 root B is SimCLR's for

@@ -56,7 +56,7 @@ class Snapshots:
             shown = coords.shape[1] if coords.shape[1] <= _MAP_DIMENSIONS else 2
             self.stages.append(((coords - mean) @ axes[:, :shown]).astype(np.float32))
 
-    def after_epoch(self, stage: int, encoder: Encoder, pixels: Any, epoch: int) -> None:
+    def after_epoch(self, stage: int, encoder: Encoder, pixels: Any, epoch: int, epochs: int) -> None:
         if self.epochs is None or epoch % self.epochs or encoder.architecture.out_features > _MAP_DIMENSIONS:
             return
         _, coords = encoder.encode_pixels(pixels, quiet=True)

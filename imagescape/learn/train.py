@@ -197,7 +197,7 @@ def fit(
     seed: int = 0,
     stage: int = 1,
     record: Record | None = None,
-    after_epoch: Callable[[int], object] | None = None,
+    after_epoch: Callable[[int, int], object] | None = None,
 ) -> list[dict[str, Any]]:
     """Train `network` in place so that `loss` of its projections of `pairs` falls.
 
@@ -216,8 +216,9 @@ def fit(
         seed: Together with `stage` it settles every random choice.
         stage: Which part of a longer recipe this is; names lines and checkpoints.
         record: Where metrics and checkpoints go; training goes on from a checkpoint found there.
-        after_epoch: Told how many epochs are done after each, before that is saved; it may use the network in
-            eval mode, and changes nothing of what is learned. Of several devices the first alone calls it.
+        after_epoch: Told after each epoch how many are done and, as far as is known, of how many, before that is saved;
+            it may use the network in eval mode, and changes nothing of what is learned. Its time counts among
+            `seconds`. Of several devices the first alone calls it.
 
     Returns:
         The metrics of this stage, as written: stage, epoch, step, loss, learning_rate, images_per_second.
@@ -290,7 +291,7 @@ def fit(
                 total, unlogged, began = torch.zeros_like(total), 0, time.monotonic()
             if after_epoch is not None and step % batches.steps_per_epoch == 0 and fabric.is_global_zero:
                 paused = time.monotonic()
-                after_epoch(step // batches.steps_per_epoch)
+                after_epoch(step // batches.steps_per_epoch, pace.steps // batches.steps_per_epoch)
                 step_objective.train()
                 began += time.monotonic() - paused
             # Several devices must stop after the same step: they agree where they meet anyway.

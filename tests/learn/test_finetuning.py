@@ -1,5 +1,6 @@
 """Fine-tuning: the best network is kept, what is frozen stays, and a run that was stopped ends as one that was not."""
 
+import json
 import os
 import signal
 
@@ -14,6 +15,7 @@ from imagescape.learn import finetuning
 from imagescape.learn.descriptor import Described
 from imagescape.learn.encoder import Architecture, Encoder
 from imagescape.learn.finetuning import Finetune
+from imagescape.learn.finetuning_recipe import FinetuneRecipe
 from imagescape.learn.guard import Guard
 from imagescape.learn.preprocessing import Preprocessing
 from imagescape.learn.watch import read_looks, weights_path
@@ -200,12 +202,40 @@ def test_views_are_kept_without_a_gpu_and_never_mixed_then(trained):
     assert (model.recipe_.cached_views, model.recipe_.mixed_fraction) == (6, 0.0)
 
 
-def test_minutes_settle_the_epochs_once(encoder, images, tmp_path):
-    model = Finetune(encoder, **COPIES, minutes=0.05).fit(images, run_folder=tmp_path)
-    assert model.recipe_.epochs >= 1
-    (tmp_path / "plan.json").write_text('{"epochs": 3}')
-    (tmp_path / "checkpoint.pt").unlink()
-    assert Finetune(encoder, **COPIES, minutes=0.05).fit(images, run_folder=tmp_path).recipe_.epochs == 3
+class TestMinutes:
+    @pytest.fixture
+    def planned(self, encoder, images, tmp_path):
+        """A run whose plan an earlier process has left."""
+
+        def run(plan):
+            (tmp_path / "plan.json").write_text(json.dumps(plan))
+            settings = {**COPIES, "minutes": 0.05}
+            return Finetune(encoder, **settings).fit(images, guard=guard_of(), run_folder=tmp_path)
+
+        return run
+
+    def test_settle_the_epochs_and_leave_a_plan(self, encoder, images, tmp_path):
+        model = Finetune(encoder, **COPIES, minutes=0.05).fit(images, run_folder=tmp_path)
+        plan = json.loads((tmp_path / "plan.json").read_text())
+        assert plan["epochs"] >= 1 and 0 <= plan["seconds"] < 3
+        assert model.recipe_.epochs == model.history_[-1]["epoch"] >= 1
+
+    def test_are_kept_by_fewer_epochs_than_planned(self, planned):
+        model = planned({"epochs": 30, "seconds": 0.0})
+        assert model.recipe_.epochs == model.history_[-1]["epoch"] == 1
+        assert "epoch 1" in [look.name for look in model.looks_]
+
+    def test_are_used_up_by_more_epochs_than_planned(self, planned):
+        model = planned({"epochs": 2, "seconds": 3.0})
+        assert model.recipe_.epochs == model.history_[-1]["epoch"] > 2
+        assert f"epoch {model.recipe_.epochs}" in [look.name for look in model.looks_]
+
+    @pytest.mark.parametrize(
+        ("looks", "epochs", "expected"), [(5, 10, [2, 4, 6, 8, 10]), (2, 5, [2, 5]), (5, 3, [1, 2, 3]), (1, 1, [1])]
+    )
+    def test_leave_looks_evenly_spread(self, looks, epochs, expected):
+        recipe = FinetuneRecipe.of(looks=looks)
+        assert [epoch for epoch in range(1, epochs + 1) if recipe.looks_after(epoch, epochs)] == expected
 
 
 def test_descriptors_are_gone_on_from(encoder, images):

@@ -131,14 +131,14 @@ def test_a_network_that_asks_is_told_where_training_is_before_each_step(fabric):
 def test_a_hook_after_each_epoch_changes_nothing_that_is_learned(fabric):
     hooked, plain, told = network(), network(), []
 
-    def look(epoch):
-        told.append(epoch)
+    def look(epoch, epochs):
+        told.append((epoch, epochs))
         hooked.eval()
         torch.rand(epoch)
 
     fit(hooked, Points(), LOSS, schedule(epochs=3), fabric=fabric, after_epoch=look)
     fit(plain, Points(), LOSS, schedule(epochs=3), fabric=fabric)
-    assert told == [1, 2, 3]
+    assert told == [(1, 3), (2, 3), (3, 3)]
     assert_close(hooked.state_dict(), plain.state_dict(), atol=0, rtol=0)
 
 
@@ -209,8 +209,22 @@ class TestATime:
         assert rates[-1] == pytest.approx(schedule(epochs=40).rate_at(159, 4))
         assert rates == sorted(rates, reverse=True)
 
+    def test_what_is_done_after_an_epoch_takes_of_it_too(self, fabric, clock):
+        told = []
+
+        def look(epoch, epochs):
+            clock.now += 4
+            told.append((epoch, epochs))
+
+        run = partial(fit, loss=LOSS, schedule=schedule(epochs=40), seconds=160, fabric=fabric)
+        run(network(), Slow(clock, 1000), after_epoch=look)
+        assert clock.now == pytest.approx(160, abs=8)
+        assert [epoch for epoch, _ in told] == list(range(1, 21))
+        assert told[-1] == (20, 20)
+        assert all(20 <= epochs <= 40 for _, epochs in told)
+
     def test_what_a_stopped_run_has_spent_is_gone(self, fabric, clock, tmp_path):
-        def stop(epoch):
+        def stop(epoch, epochs):
             if epoch == 10:
                 os.kill(os.getpid(), signal.SIGINT)
 
