@@ -1,19 +1,24 @@
 """Where the work runs and how it reports: device, precision, seeds, threads, progress."""
 
 import hashlib
+import logging
 import os
 import signal
+import statistics
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from imagescape.errors import InputError
 
 if TYPE_CHECKING:  # torch takes seconds to import and `--help` must not wait for it
     import torch
+
+_log = logging.getLogger(__name__)
 
 DeviceName = Literal["auto", "cuda", "mps", "cpu"]
 Precision = Literal["auto", "bf16", "fp32"]
@@ -223,16 +228,58 @@ def keep_freed_memory() -> None:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Keep torch to one thread, for work in steps so small that sharing them out takes longer than doing them."""
+def threads(count: int) -> Iterator[None]:
+    """Keep torch to so many threads: one for steps so small that sharing them out takes longer than doing them."""
     import torch
 
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(count)
     try:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+_MUCH_FASTER = 1.5
+
+
+@cache
+def warn_of_busy_cores() -> None:
+    """Say it, once a process, where half the threads would train faster because others use the cores.
+
+    The gradient of a convolution waits, spinning, for its last thread, and a thread that shares its core with another
+    process comes late by a time slice: beside one such process two threads can be ten times as slow as one. The
+    threads stay as they are, since a run is repeatable with the same number of them only. Takes a second at most.
+    """
+    import torch
+
+    count = torch.get_num_threads()
+    if count == 1:
+        return
+    gain = _seconds_of_a_gradient(count) / _seconds_of_a_gradient(count // 2)
+    if gain > _MUCH_FASTER:
+        _log.warning(
+            f"{count} threads are {gain:.1f} times as slow as {count // 2}: other processes use the cores; "
+            f"OMP_NUM_THREADS={count // 2}, or fewer, makes this faster"
+        )
+
+
+def _seconds_of_a_gradient(count: int) -> float:
+    """Mean of a few on so many threads, of a layer like those of a small network."""
+    import torch
+
+    dtype = torch.bfloat16 if has_fast_bf16(torch.device("cpu")) else torch.float32
+    images = torch.ones(256, 32, 16, 16, dtype=dtype).contiguous(memory_format=torch.channels_last).requires_grad_()
+    layer = torch.ones(64, 32, 3, 3, dtype=dtype, requires_grad=True)
+    seconds = []
+    with threads(count):
+        for _ in range(6):
+            result = torch.conv2d(images, layer, stride=2, padding=1)
+            change = torch.ones_like(result)
+            began = time.perf_counter()
+            torch.autograd.grad(result, (images, layer), change)
+            seconds.append(time.perf_counter() - began)
+    return statistics.fmean(seconds[1:])  # the first one makes ready
 
 
 @contextmanager

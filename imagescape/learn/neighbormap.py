@@ -28,7 +28,7 @@ from imagescape.learn.parameters import Parameters, Settings
 from imagescape.learn.placing import Components, Lesson, Lessons, Table, TaughtNetwork, mean_distance
 from imagescape.learn.train import Record, fabric_of_one, fit, read_metrics
 from imagescape.model_folder import read_recipe, reading_weights, write_model
-from imagescape.runtime import Precision, one_thread, seed_for
+from imagescape.runtime import Precision, seed_for, threads
 
 # The network sees this many principal components at most, and neighbours are looked for in them.
 COMPONENTS = 128
@@ -187,7 +187,7 @@ class NeighborMap(Parameters):
         if finished is not None and finished.exists():
             load_weights(table, finished)
         else:
-            with one_thread():
+            with threads(1):
                 history = fit(table, pairs, loss, schedule, fabric=fabric, seed=recipe.seed, stage=1, record=record)
             if finished is not None:
                 save_weights(table, finished)

@@ -38,6 +38,7 @@ from imagescape.runtime import (
     seed_for,
     stop_requested,
     track,
+    warn_of_busy_cores,
 )
 
 Loss = Callable[..., Tensor]
@@ -237,6 +238,7 @@ def fit(
         return []
     if pairs.device.type == "cpu":
         keep_freed_memory()
+        warn_of_busy_cores()
     step_objective, optimizer = fabric.setup(objective, optimizer)
     step_objective.train()
 
