@@ -261,7 +261,7 @@ def test_the_same_seed_gives_the_same_views(images):
 def test_centered_views_all_show_what_is_in_the_middle(make, all_do):
     middle = torch.zeros(1000, 32, 32, 3, dtype=torch.uint8)
     middle[:, 14:18, 14:18] = 255
-    views = make(32, jitter_probability=0, grayscale_probability=0)(middle, generator())
+    views = make(size_px=32, jitter_probability=0, grayscale_probability=0)(middle, generator())
     assert (views.amax(dim=(1, 2, 3)) > 0.5).all() == all_do
 
 
