@@ -3,8 +3,13 @@
 import sys
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from imagescape.cli import app as cli
+
+# How long an example takes is not what a test is about, and says nothing on a machine that is busy.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 @pytest.fixture

@@ -114,7 +114,7 @@ def test_images_without_label_or_features_are_passed_over():
     assert len(group) >= 30
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.permutations(range(3)), st.integers(0, 2**32 - 1))
 def test_neither_order_nor_names_matter(names, seed):
     rows, labels, _ = planted()

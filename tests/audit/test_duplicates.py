@@ -94,7 +94,7 @@ class TestCuts:
 
 
 @given(st.integers(0, 10**6), st.integers(2, 14), st.sampled_from([2, 4]))
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_the_rule_by_loops(seed, n, bits):
     rng = np.random.default_rng(seed)
     codes = rng.integers(0, 2, (n, bits * 2))

@@ -158,7 +158,7 @@ def test_images_made_bad_are_found_and_good_ones_are_not():
         assert quality.issues[issue][number], issue
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.permutations(range(6)))
 def test_order_does_not_matter(order):
     rows = Measurements.of(measure(picture(seed, (20 + 9 * seed, 30))) for seed in range(6)).values

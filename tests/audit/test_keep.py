@@ -48,7 +48,7 @@ def test_an_order_of_folders():
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=20), st.randoms(), st.booleans())
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_each_group_keeps_one_and_no_reference_goes_for_another(keys, random, spare):
     groups = exact_groups(keys)
     reference = np.array([random.random() < 0.4 for _ in keys])

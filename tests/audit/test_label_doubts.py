@@ -144,7 +144,7 @@ class TestPlanted:
         assert found.own_share[5] == 0
         assert 5 not in found.rows
 
-    @settings(max_examples=15, deadline=None)
+    @settings(max_examples=15)
     @given(st.permutations(range(4)), st.integers(0, 2**32 - 1))
     def test_neither_order_nor_names_matter(self, names, seed):
         rows, labels = clouds([50] * 4, apart=4)

@@ -87,7 +87,7 @@ def test_no_leak():
     st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8), st.integers(0, 4)), max_size=14),
     st.lists(st.sampled_from(["a", "b", "c", None]), min_size=9, max_size=9),
 )
-@settings(deadline=None, max_examples=120)
+@settings(max_examples=120)
 def test_against_loops(given_pairs, splits):
     if len(set(splits) - {None}) < 2:
         return

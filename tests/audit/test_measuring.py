@@ -209,7 +209,7 @@ class TestAnyImage:
         mapped = np.load(tmp_path / "pixels.npy", mmap_mode="r")
         assert np.array_equal(measure_all(mapped).values, measure_all(pixels).values)
 
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=25)
     @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1))
     def test_figures_stay_in_their_range(self, width, height, seed):
         found = measure(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))

@@ -65,7 +65,7 @@ class TestForm:
             hamming(first, second, distance)
 
     @given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7), st.integers(0, 4)), max_size=14), st.randoms())
-    @settings(deadline=None, max_examples=80)
+    @settings(max_examples=80)
     def test_order_and_sides_do_not_matter_and_nothing_is_lost(self, given_pairs, random):
         shuffled = [(b, a, d) if random.random() < 0.5 else (a, b, d) for a, b, d in given_pairs]
         random.shuffle(shuffled)
@@ -140,7 +140,7 @@ class TestMoved:
         st.permutations(range(8)),
         st.sets(st.integers(0, 7)),
     )
-    @settings(deadline=None, max_examples=60)
+    @settings(max_examples=60)
     def test_what_stays_stays_near(self, given_pairs, order, gone):
         sides = [list(side) for side in zip(*given_pairs, strict=True)] or [[], [], []]
         pairs, places = hamming(*sides), np.array(order)

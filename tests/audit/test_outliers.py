@@ -66,7 +66,7 @@ class TestLocalOutlierFactor:
         assert np.isnan(found[3])
         assert np.isfinite(np.delete(found, 3)).all()
 
-    @settings(max_examples=20, deadline=None)
+    @settings(max_examples=20)
     @given(st.integers(0, 2**32 - 1), st.floats(0.01, 100))
     def test_neither_order_nor_scale_matters(self, seed, scale):
         rows, _ = clouds([40, 30], seed=1)

@@ -143,7 +143,7 @@ class TestAgainstLoops:
         check_against_loops(features, np.arange(50) % 3, rtol=1e-7)
 
     @given(st.integers(0, 2**32 - 1), st.integers(2, 40), st.integers(1, 4), st.floats(0, 1))
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     def test_any(self, seed, rows, width, quantile):
         rng = np.random.default_rng(seed)
         labels = rng.integers(-1, 4, rows)

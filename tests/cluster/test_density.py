@@ -51,7 +51,7 @@ class TestDBSCAN:
         assert_array_equal(found.labels_ < 0, theirs.labels_ < 0)
         assert set(np.unique(found.core_distances_)) <= set(range(25))
 
-    @settings(deadline=None, max_examples=40)
+    @settings(max_examples=40)
     @given(
         places=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=30),
         min_samples=st.integers(1, 5),

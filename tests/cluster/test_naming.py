@@ -184,7 +184,7 @@ class TestNames:
             for one in found.words:
                 assert list(one.exemplars) == rows[np.argsort(-fit[rows, FIVE.row(one.word)])][:3].tolist()
 
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=25)
     @given(st.permutations(range(4)), st.permutations(range(5)), st.integers(0, 2**32 - 1))
     def test_the_order_of_clusters_words_and_images_changes_nothing(self, clusters, words, seed):
         images, labels, vectors = planted(["cat", "cat", None, "bee"], [15, 12, 20, 9], noise=0.5)
@@ -286,7 +286,7 @@ class TestHypernyms:
             assert (found[0].margin > found[1].margin) == (share == 0.5)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(1, 4), st.integers(1, 6), st.integers(0, 2**32 - 1))
 def test_the_assignment_is_the_best_of_all(clusters, words, seed):
     rng = np.random.default_rng(seed)

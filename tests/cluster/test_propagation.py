@@ -49,7 +49,7 @@ class TestClusters:
         vectors, labels = np.linspace(0, 2, 200)[:, None], np.repeat([0, -1], 100)
         assert propagate_to_clusters(vectors, labels, {0: "fox"}) == {}
 
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=25)
     @given(st.permutations(range(4)), st.integers(0, 2**32 - 1))
     def test_the_order_changes_nothing(self, clusters, seed):
         vectors, labels = cloud(0, 120, 2), np.arange(120) % 4

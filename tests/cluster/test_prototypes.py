@@ -32,7 +32,7 @@ def test_by_hand():
     assert second == Shown(7, (3, 4), (4, 3))  # equally near ones by row; 8 is nearer to the other
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(2, 40), st.integers(1, 5), st.integers(1, 6), st.integers(0, 2**32 - 1))
 def test_against_loops(n, clusters, count, seed):
     rng = np.random.default_rng(seed)

@@ -42,7 +42,7 @@ class TestLogOdds:
         assert_allclose(ratio, math.log(5 / 4) - math.log(2 / 17))
         assert_allclose(z, ratio / math.sqrt(1 / 5 + 1 / 4 + 1 / 2 + 1 / 17))
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(st.integers(1, 30), st.integers(1, 30), st.data())
     def test_equal_shares_are_no_odds_and_more_is_more(self, inside, times, data):
         said = data.draw(st.integers(0, inside - 1)) if inside > 1 else 0
@@ -144,7 +144,7 @@ class TestNames:
     def test_no_text_at_all(self):
         assert [one.name for one in name_by_tokens([[None] * 60, [""] * 60], LABELS)] == [None] * 3
 
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=25)
     @given(st.permutations(range(3)), st.integers(0, 2**32 - 1))
     def test_the_order_of_clusters_and_images_changes_nothing(self, clusters, seed):
         rows = np.random.default_rng(seed).permutation(60)

@@ -68,7 +68,7 @@ class TestCuts:
         for k in (1, 2, 3, 7, 20, 60):
             assert same_partition(tree.cut(k), fcluster(expected, k, "maxclust"))
 
-    @settings(deadline=None, max_examples=60)
+    @settings(max_examples=60)
     @given(
         way=st.sampled_from(LINKAGES),
         places=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=2, max_size=25),

@@ -292,7 +292,7 @@ keys = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(positions=st.permutations(range(6)).map(lambda order: np.array(order[:4])), key=keys)
 def test_rows_are_indexed_like_the_array_they_stand_for(positions, key):
     rows, expected = Rows(array, positions), array[positions]

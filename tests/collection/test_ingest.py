@@ -541,7 +541,7 @@ edits = st.one_of(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(history=st.lists(st.lists(edits, max_size=5), min_size=1, max_size=4))
 def test_after_any_history_the_ok_rows_are_the_files_and_no_id_is_lost(tmp_path_factory, history):
     folder = write(tmp_path_factory.mktemp("any") / "photos", keep=0)  # a folder without images is refused

@@ -421,7 +421,7 @@ steps = st.one_of(
 )
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(program=st.lists(steps, min_size=2, max_size=8))
 def test_any_sequence_of_changes_equals_the_same_on_a_list_of_dicts(tmp_path_factory, program):
     collection = Collection.create(tmp_path_factory.mktemp("any") / "x.scape")

@@ -136,7 +136,7 @@ class TestAssignment:
         assert scores.matches.tolist() == [1, 0]
 
     @given(st.integers(0, 2**32 - 1), st.integers(1, 5), st.integers(1, 5))
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     def test_against_trying_every_assignment(self, seed, clusters, classes):
         rng = np.random.default_rng(seed)
         labels, truth = rng.integers(-1, clusters, 25), rng.integers(0, classes, 25)
@@ -147,7 +147,7 @@ class TestAssignment:
         assert scores.majority_acc >= scores.acc
 
     @given(st.integers(0, 2**32 - 1))
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=30)
     def test_names_and_order_mean_nothing(self, seed):
         rng = np.random.default_rng(seed)
         labels, truth = rng.integers(-1, 5, 60), rng.integers(-1, 3, 60)

@@ -128,7 +128,7 @@ class TestOracles:
             hits = [truth[i] in ids[i, :k] for i in range(len(ids)) if truth[i] != -1]
             assert figures.overall.at[k].value == pytest.approx(np.mean(hits))
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(st.data())
     def test_properties(self, data):
         n, k = data.draw(st.integers(1, 12)), data.draw(st.integers(1, 5))

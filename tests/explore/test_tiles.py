@@ -21,7 +21,7 @@ def square_of(tiles, z, x, y):
 
 
 @given(st.integers(0, 300), st.integers(1, 40), st.integers(0, 10_000))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_every_point_is_in_one_tile_and_in_its_square(count, capacity, seed):
     coords, numbers = points(count, seed)
     coords[::7] = np.nan

@@ -177,7 +177,7 @@ class TestByHand:
 
 class TestInvariance:
     @pytest.mark.parametrize("kind", KINDS)
-    @settings(max_examples=15, deadline=None)
+    @settings(max_examples=15)
     @given(seed=st.integers(0, 10**6), gain=st.sampled_from([1, 2, 3]), offset=st.integers(0, 60))
     def test_brightness_and_contrast_do_not_matter(self, kind, seed, gain, offset):
         height, width = {"dhash": (8, 9), "phash": (32, 32), "whash": (16, 16)}.get(kind, (8, 8))
@@ -190,7 +190,7 @@ class TestInvariance:
             assert before[:, 0, 0].all()
         np.testing.assert_array_equal(before, after)
 
-    @settings(max_examples=15, deadline=None)
+    @settings(max_examples=15)
     @given(sizes=st.lists(st.tuples(st.integers(1, 70), st.integers(1, 70)), min_size=1, max_size=9), data=st.data())
     def test_an_image_hashes_alike_alone_and_among_others(self, sizes, data):
         kind = data.draw(st.sampled_from(KINDS))

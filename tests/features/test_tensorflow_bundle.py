@@ -43,7 +43,6 @@ class TestCRC32C:
     def test_values_of_rfc_3720(self, data, crc):
         assert crc_of(data) == crc
 
-    @settings(deadline=None)
     @given(st.binary(max_size=300))
     def test_is_that_of_one_byte_after_the_other(self, data):
         assert crc_of(data) == slow_crc32c(data)
@@ -167,7 +166,7 @@ class TestDamage:
                 assert "broken.index is damaged" in str(error)  # noqa: PT017 - or it is harmless
         assert harmless < 60, "only the padding of the footer and the empty meta-index may change"
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(st.integers(0, 597))
     def test_an_index_cut_anywhere_never_passes(self, tmp_path_factory, length):
         path = tmp_path_factory.mktemp("cut") / "cut.index"
@@ -175,7 +174,6 @@ class TestDamage:
         with pytest.raises(CheckpointError, match=r"cut\.index is damaged or no TensorFlow"):
             Index.read(path)
 
-    @settings(deadline=None)
     @given(st.binary(max_size=200))
     def test_any_bytes_between_a_head_and_a_footer(self, tmp_path_factory, noise):
         path = tmp_path_factory.mktemp("noise") / "noise.index"

@@ -238,14 +238,14 @@ class TestTruncated:
         watcher.join()
         assert seen == {False}
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(st.sampled_from(["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000"]), st.data())
     def test_any_cut_is_an_answer(self, format, data):
         whole = ENCODED.setdefault(format, encoded(noise((24, 16)), format))
         cut = decode(whole[: data.draw(st.integers(0, len(whole) - 1))], salvage_truncated=data.draw(st.booleans()))
         assert cut.status in ("ok", "truncated", "empty", "not_an_image")
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(st.sampled_from(["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "ICO"]), st.data())
     def test_any_damage_is_an_answer(self, format, data):
         damaged = bytearray(ENCODED.setdefault(format, encoded(noise((24, 16)), format)))

@@ -75,7 +75,7 @@ class TestScan:
         assert torch.isfinite(a.grad).all()
         assert a.grad.abs().max() > 0.1
 
-    @settings(deadline=None, max_examples=30)
+    @settings(max_examples=30)
     @given(st.integers(2, 6), st.integers(0, 1000))
     def test_orders_of_rows_and_clusters_do_not_matter(self, k, seed):
         a, b = logits(5, 2, k, seed=seed), logits(5, 2, k, seed=seed + 1)

@@ -94,7 +94,7 @@ class TestPaddings:
     def test_padding_never_wins(self):
         assert simclr_resnet._SameMaxPool()(torch.full((1, 1, 5, 4), -3.0)).unique().tolist() == [-3]
 
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=30)
     @given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 9))
     def test_max_pool_is_that_of_the_definition(self, height, width, seed):
         x = np.random.default_rng(seed).normal(size=(height, width)).astype(np.float32)

@@ -165,7 +165,7 @@ class TestImport:
 TEXTS = st.text(st.characters(blacklist_categories=("Cc", "Cs")) | st.sampled_from(",;\"'\n\t|=é日🦊"), max_size=20)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.dictionaries(st.integers(0, 10**6), TEXTS.map(str.strip), min_size=1, max_size=6))
 def test_any_name_survives_the_way(tmp_path_factory, told):
     """Commas, quotes, lines, any script: what was written is what is read."""

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from imagescape.errors import InputError
@@ -91,7 +91,6 @@ INSIDE = Box(0, 0, 100, 80)
 
 
 class TestPlacement:
-    @settings(deadline=None)
     @given(st.lists(st.tuples(st.floats(0, 100), st.floats(0, 80), st.floats(6, 14)), min_size=1, max_size=9))
     def test_boxes_stand_beside_the_map_and_no_line_meets_one(self, tips):
         notes = [Note(f"note {i}", (x, y)) for i, (x, y, _) in enumerate(tips)]

@@ -62,7 +62,7 @@ class TestPeriphery:
         placements = place_on_periphery(np.array([[1.0, 0.0], [2.0, 0.0]]), (0.0, 0.0), 10.0, 2.0)
         np.testing.assert_allclose([p.anchor[1] for p in placements], [-1, 1], atol=1e-9)
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(st.integers(2, 40), st.floats(0.05, 0.97), st.integers(0, 10**6))
     def test_no_overlap_no_crossing_and_in_order(self, count, fill, seed):
         rng = np.random.default_rng(seed)

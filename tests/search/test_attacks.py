@@ -161,7 +161,7 @@ class TestAll:
             if attack.family not in RESIZES and attack.name != "caption_bar":
                 assert after.size == size, attack.name
 
-    @settings(max_examples=8, deadline=None)
+    @settings(max_examples=8)
     @given(
         width=st.integers(16, 130),
         height=st.integers(16, 130),
@@ -392,7 +392,7 @@ class TestGeometry:
         np.testing.assert_array_equal(np.asarray(run("flip_vertical", image)), pixels[::-1])
         assert run("flip_vertical", run("flip_vertical", image)) == image
 
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=30)
     @given(shifts=st.lists(st.floats(-0.2, 0.2), min_size=16, max_size=16))
     def test_homography_takes_the_points_where_they_go(self, shifts):
         square = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], float)

@@ -114,7 +114,7 @@ class TestQuality:
         assert recall(single["hash"]) < 0.05
         assert recall(together(methods, queries, truth, originals)) > recall(single["net"]) - 0.03
 
-    @settings(max_examples=12, deadline=None)
+    @settings(max_examples=12)
     @given(st.integers(0, 2**32 - 1), st.lists(st.tuples(*[st.floats(0, 1)] * 2), min_size=1, max_size=3))
     def test_it_is_never_much_worse_than_the_better(self, seed, noise):
         methods, queries, truth, originals, _ = world(seed, noise, rows=120, count=300)

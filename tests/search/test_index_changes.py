@@ -156,7 +156,6 @@ def test_any_order(engine, metric, examples):
         settings=settings(
             max_examples=examples,
             stateful_step_count=20,
-            deadline=None,
             suppress_health_check=list(HealthCheck),
             derandomize=True,
         ),
