@@ -59,7 +59,7 @@ Size = Annotated[
 ]
 FitOption = Annotated[Fit | None, typer.Option("--fit", help="How images are made square. [default: crop]")]
 AugmentOption = Annotated[
-    str | None, typer.Option("--augment", help="contrastive, centered, medical or photographs. [default: contrastive]")
+    str | None, typer.Option("--augment", help="contrastive, medical or photographs. [default: contrastive]")
 ]
 NeighborFraction = Annotated[
     float | None,

@@ -166,18 +166,8 @@ def photographs(size_px: int, **changes: object) -> Contrastive:
     )
 
 
-def centered(size_px: int, **changes: object) -> Contrastive:
-    """For one thing in the middle of every image (digits, clothes, single cells): crops that keep most of it.
-
-    A crop of a fifth of such an image shows a sleeve or nothing. Crops of .6 or more were measured to make better maps
-    there and worse ones of photographs: see docs/experiments.md.
-    """
-    return replace(Contrastive(size_px=size_px, crop_scale=(0.6, 1.0)), **changes)  # type: ignore[arg-type]
-
-
 AUGMENTS: dict[str, Callable[..., Contrastive]] = {
     "contrastive": Contrastive,
-    "centered": centered,
     "medical": medical,
     "photographs": photographs,
 }

@@ -102,7 +102,7 @@ class Recipe(Settings):
         hidden: Width of the projector's middle.
         size_px: Side of the views; None: the images' own, 64 at most.
         fit: How a non-square image is made square: "crop" its middle, "pad" or "squash".
-        augment: "contrastive", "centered", "medical" or "photographs"; any callable (pixels uint8 (n, s, s, 3),
+        augment: "contrastive", "medical" or "photographs"; any callable (pixels uint8 (n, s, s, 3),
             generator) -> (n, 3, t, t); or a dataset of ready pairs of views.
         neighbor_fraction: Of the pairs that are of an image and one of its neighbours in a graph that `fit` is given;
             the others are of one image twice.

@@ -16,7 +16,6 @@ from imagescape.learn.augment import (
     _chroma_matrix,
     _resize_matrix,
     blur_matrix,
-    centered,
     crop_boxes,
     medical,
     photographs,
@@ -255,14 +254,6 @@ def test_every_image_and_every_view_draws_its_own(images):
 def test_the_same_seed_gives_the_same_views(images):
     augment = photographs(24)
     assert_close(augment(images, generator(3)), augment(images, generator(3)), atol=0, rtol=0)
-
-
-@pytest.mark.parametrize(("make", "all_do"), [(centered, True), (Contrastive, False)])
-def test_centered_views_all_show_what_is_in_the_middle(make, all_do):
-    middle = torch.zeros(1000, 32, 32, 3, dtype=torch.uint8)
-    middle[:, 14:18, 14:18] = 255
-    views = make(size_px=32, jitter_probability=0, grayscale_probability=0)(middle, generator())
-    assert (views.amax(dim=(1, 2, 3)) > 0.5).all() == all_do
 
 
 def test_medical_turns_and_keeps_colour():
