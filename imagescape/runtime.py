@@ -244,16 +244,13 @@ _MUCH_FASTER = 1.5
 
 
 @cache
-def warn_of_busy_cores() -> None:
-    """Say it, once a process, where half the threads would train faster because others use the cores.
+def warn_of_busy_cores(count: int) -> None:
+    """Say it where half of `count` threads would train faster because others use the cores; asked again, do nothing.
 
     The gradient of a convolution waits, spinning, for its last thread, and a thread that shares its core with another
     process comes late by a time slice: beside one such process two threads can be ten times as slow as one. The
     threads stay as they are, since a run is repeatable with the same number of them only. Takes a second at most.
     """
-    import torch
-
-    count = torch.get_num_threads()
     if count == 1:
         return
     gain = _seconds_of_a_gradient(count) / _seconds_of_a_gradient(count // 2)

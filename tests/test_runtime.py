@@ -17,15 +17,14 @@ def threads():
 
 class TestBusyCores:
     @pytest.fixture
-    def said(self, threads, monkeypatch, caplog):
+    def said(self, monkeypatch, caplog):
         """What is said where a gradient takes `seconds[threads]`."""
-        monkeypatch.setattr(runtime, "warn_of_busy_cores", runtime.warn_of_busy_cores.__wrapped__)
 
         def said(count, seconds):
-            threads(count)
+            runtime.warn_of_busy_cores.cache_clear()
             monkeypatch.setattr(runtime, "_seconds_of_a_gradient", seconds.__getitem__)
             with caplog.at_level(logging.WARNING):
-                runtime.warn_of_busy_cores()
+                runtime.warn_of_busy_cores(count)
             return caplog.text
 
         return said
@@ -40,6 +39,11 @@ class TestBusyCores:
 
     def test_one_thread_is_not_measured(self, said):
         assert said(1, {}) == ""
+
+    def test_it_is_said_once_a_number_of_threads(self, said, caplog):
+        said(4, {4: 0.6, 2: 0.2})
+        runtime.warn_of_busy_cores(4)
+        assert len(caplog.records) == 1
 
     def test_measuring_leaves_threads_and_randomness_alone(self, threads):
         threads(2)

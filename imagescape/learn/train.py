@@ -238,7 +238,7 @@ def fit(
         return []
     if pairs.device.type == "cpu":
         keep_freed_memory()
-        warn_of_busy_cores()
+        warn_of_busy_cores(torch.get_num_threads())
     step_objective, optimizer = fabric.setup(objective, optimizer)
     step_objective.train()
 

@@ -221,6 +221,22 @@ class TestMinutes:
         assert 0 <= plan["seconds"] < 3
         assert model.recipe_.epochs == model.history_[-1]["epoch"] >= 1
 
+    def test_have_room_for_the_looks_on_the_way_and_after(self, encoder, images, monkeypatch):
+        class Asked(Exception):
+            pass
+
+        def fit(network, pairs, loss, schedule, *, seconds, **rest):
+            raise Asked(schedule.epochs, seconds)
+
+        monkeypatch.setattr(finetuning, "fit", fit)
+        monkeypatch.setattr(finetuning, "seconds_per_step", lambda *arguments, **rest: 0.1)
+        monkeypatch.setattr(finetuning.Watch, "before", lambda watch: setattr(watch, "seconds_a_look", 10.0))
+        with pytest.raises(Asked) as asked:
+            Finetune(encoder, **COPIES, minutes=10).fit(images, guard=guard_of())
+        epochs, seconds = asked.value.args
+        assert seconds == pytest.approx(600 - 4 * 10 - 10, abs=9)  # three ways back, whitened again; measuring a step
+        assert epochs == pytest.approx((seconds - 2 * 10) / 0.3, abs=1)  # two looks, three steps an epoch
+
     def test_are_kept_by_fewer_epochs_than_planned(self, planned):
         model = planned({"epochs": 30, "seconds": 0.0})
         assert model.recipe_.epochs == model.history_[-1]["epoch"] == 1
