@@ -62,7 +62,7 @@ class NeighborRecipe(Settings):
         metric: What near means among features: "euclidean" or "cosine".
         network: "table": the coordinates themselves; new rows are put among those that are nearest to them. "mlp": a
             network that is taught the table and is then the map; it needs no stored rows, and is less exact.
-        epochs: Passes of the table over the rows; None: 500, and no fewer than 1,000 steps.
+        epochs: Passes of the table over the rows; None: 550, and no fewer than 1,000 steps.
         network_epochs: Passes of the network over the rows; None: 20, and no fewer than 1,000 steps.
         negatives: Points that each point is told from in a step.
         start_width: Of the kernel at the start; it narrows to 1.
@@ -99,9 +99,9 @@ class NeighborRecipe(Settings):
                 raise InputError(f"{name} must be one of {', '.join(known)}, got '{getattr(self, name)}'")
 
     def table_schedule(self, rows: int) -> Schedule:
-        batch = _batch(rows, 4096)
+        batch = _batch(rows, 8192)
         return Schedule(
-            epochs=self.epochs or max(500, epochs_for(_FEWEST_STEPS, rows, batch)),
+            epochs=self.epochs or max(550, epochs_for(_FEWEST_STEPS, rows, batch)),
             batch_size=batch,
             learning_rate=0.5,
             warmup_epochs=1,
